@@ -1,1 +1,21 @@
-//! majordomo.
+//! Reliable request-reply between programs in different languages: the Majordomo protocol's client, worker and broker.
+//!
+//! A [`Client`] asks a service by its name, a [`Worker`] serves one, and a [`Broker`] stands between them. The blocking
+//! handles drive their socket in the caller's thread; [`aio`] has the asynchronous ones, which need no runtime.
+//!
+//! The layers point one way: `proto` is pure (bytes and state machines), `transport` holds all that touches libzmq, and
+//! the rest drives the machines.
+
+pub mod error;
+pub mod message;
+pub mod options;
+pub mod proto;
+
+pub use error::{Error, ErrorKind, Result, ServiceError};
+pub use message::Message;
+pub use options::{BrokerOptions, ClientOptions, Protocol, RequestOptions, WorkerOptions};
+
+/// The version of this library, for example `0.1.0`.
+pub const fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}

@@ -1,0 +1,166 @@
+//! A request's or reply's body: an ordered list of byte frames.
+
+use std::ops::Index;
+
+use bytes::Bytes;
+
+/// An immutable, ordered list of byte frames: the body of a request or a reply.
+///
+/// Cloning is cheap: frames are reference-counted and never copied. A message may have no frames, and frames may be
+/// empty.
+///
+/// ```
+/// use majordomo::Message;
+/// let message = Message::from(["hello", "world"]);
+/// assert_eq!(&message[0], b"hello");
+/// assert_eq!(message.len(), 2);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Message {
+    frames: Vec<Bytes>,
+}
+
+impl Message {
+    /// A message without frames.
+    pub const fn new() -> Self {
+        Message { frames: Vec::new() }
+    }
+
+    /// A message of these frames, in this order.
+    pub fn from_frames(frames: Vec<Bytes>) -> Self {
+        Message { frames }
+    }
+
+    /// The number of frames.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether the message has no frames at all.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The bytes of the frame at `index`, or `None` past the end.
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        self.frames.get(index).map(|frame| &frame[..])
+    }
+
+    /// The bytes of the first frame, or `None` in a message without frames.
+    pub fn first(&self) -> Option<&[u8]> {
+        self.get(0)
+    }
+
+    /// The frames' bytes in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &[u8]> + ExactSizeIterator {
+        self.frames.iter().map(|frame| &frame[..])
+    }
+
+    /// The frames in order.
+    pub fn frames(&self) -> &[Bytes] {
+        &self.frames
+    }
+
+    /// The frames in order, taken out of the message.
+    pub fn into_frames(self) -> Vec<Bytes> {
+        self.frames
+    }
+
+    /// The sum of the frames' lengths in bytes.
+    pub fn byte_len(&self) -> usize {
+        self.frames.iter().map(Bytes::len).sum()
+    }
+}
+
+impl Index<usize> for Message {
+    type Output = [u8];
+
+    /// The bytes of the frame at `index`.
+    ///
+    /// # Panics
+    /// Past the end, as a slice does; [`Message::get`] does not.
+    fn index(&self, index: usize) -> &[u8] {
+        &self.frames[index]
+    }
+}
+
+impl IntoIterator for Message {
+    type Item = Bytes;
+    type IntoIter = std::vec::IntoIter<Bytes>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.frames.into_iter()
+    }
+}
+
+impl<T: Into<Bytes>> FromIterator<T> for Message {
+    fn from_iter<I: IntoIterator<Item = T>>(frames: I) -> Self {
+        Message { frames: frames.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Message::from(text.as_bytes())
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Message { frames: vec![text.into()] }
+    }
+}
+
+impl From<&[u8]> for Message {
+    fn from(bytes: &[u8]) -> Self {
+        Message { frames: vec![Bytes::copy_from_slice(bytes)] }
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Message {
+    fn from(bytes: &[u8; N]) -> Self {
+        Message::from(&bytes[..])
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Message { frames: vec![bytes.into()] }
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(bytes: Bytes) -> Self {
+        Message { frames: vec![bytes] }
+    }
+}
+
+impl From<Vec<Bytes>> for Message {
+    fn from(frames: Vec<Bytes>) -> Self {
+        Message { frames }
+    }
+}
+
+impl From<Vec<Vec<u8>>> for Message {
+    fn from(frames: Vec<Vec<u8>>) -> Self {
+        frames.into_iter().collect()
+    }
+}
+
+impl<const N: usize> From<[&str; N]> for Message {
+    fn from(frames: [&str; N]) -> Self {
+        Message { frames: frames.iter().map(|frame| Bytes::copy_from_slice(frame.as_bytes())).collect() }
+    }
+}
+
+impl<const N: usize> From<[&[u8]; N]> for Message {
+    fn from(frames: [&[u8]; N]) -> Self {
+        Message { frames: frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect() }
+    }
+}
+
+impl<const N: usize> From<[Bytes; N]> for Message {
+    fn from(frames: [Bytes; N]) -> Self {
+        Message { frames: frames.into() }
+    }
+}

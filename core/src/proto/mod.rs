@@ -1,0 +1,17 @@
+//! The protocols, pure: bytes and state machines.
+//!
+//! Nothing here knows sockets, threads, clocks, randomness or the environment: time and seeds are arguments. A machine
+//! takes inputs (`handle_*`), gives outputs (`poll_*`, until `None`) and names the next moment it wants to be called
+//! (`poll_timeout`). A malformed or hostile message is an ordinary input.
+
+pub mod broker;
+pub mod client;
+mod failure;
+mod frame;
+mod heartbeat;
+pub mod mdp;
+pub mod mmi;
+pub mod worker;
+
+pub use frame::{Frame, RoutingId};
+pub use mdp::is_service_name;
