@@ -1,0 +1,177 @@
+"""Fixtures: the broker under judgement, raw peers, and the agents of the languages."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import sys
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from agent_process import Agent, AgentSpec, load_specs  # noqa: E402
+from broker_process import BrokerCommand, BrokerProcess  # noqa: E402
+from peers.raw_client import RawClient  # noqa: E402
+from peers.raw_worker import RawWorker  # noqa: E402
+
+PROTOCOLS = ("0.1", "0.2")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("majordomo")
+    group.addoption("--broker-command", help="command of the broker to judge, see conformance/README.md")
+    group.addoption("--broker-protocols", default="0.1,0.2", help="what the broker to judge speaks")
+    group.addoption("--agents", help="comma separated languages; default: those that are built")
+    group.addoption("--require-agents", action="store_true", help="a language without its program is an error")
+    group.addoption("--seed", type=int, help="repeat a run that used this seed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "ours: about promises that only our broker makes")
+    seed = config.getoption("--seed")
+    config.majordomo_seed = seed if seed is not None else int.from_bytes(os.urandom(4), "big")  # type: ignore[attr-defined]
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"majordomo: --seed {config.majordomo_seed}"  # type: ignore[attr-defined]
+
+
+def chosen_specs(config: pytest.Config) -> list[AgentSpec]:
+    specs = load_specs()
+    chosen = config.getoption("--agents")
+    required = config.getoption("--require-agents")
+    names = chosen.split(",") if chosen else list(specs)
+    missing = [name for name in names if not specs[name].exists]
+    if missing and (required or chosen):
+        raise pytest.UsageError(f"no agent program for {', '.join(missing)}: build it, or leave it out with --agents")
+    return [specs[name] for name in names if specs[name].exists]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Spreads `protocol`, `client_language` and `worker_language` over what the broker and the agents speak."""
+    if "protocol" in metafunc.fixturenames and not any(
+        "protocol" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")
+    ):
+        metafunc.parametrize("protocol", metafunc.config.getoption("--broker-protocols").split(","))
+    specs = chosen_specs(metafunc.config)
+    for name in ("client_spec", "worker_spec"):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, specs, ids=[spec.language for spec in specs])
+    for name in ("our_spec",):
+        if name in metafunc.fixturenames:
+            ours = [spec for spec in specs if not spec.stranger]
+            metafunc.parametrize(name, ours, ids=[spec.language for spec in ours])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("ours") and item.config.getoption("--broker-command"):
+        pytest.skip("a promise of our own broker")
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Randomness that a run with the printed --seed repeats."""
+    return random.Random(f"{request.config.majordomo_seed}/{request.node.nodeid}")  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def broker_command(request: pytest.FixtureRequest) -> BrokerCommand:
+    return BrokerCommand(request.config.getoption("--broker-command"))
+
+
+@pytest.fixture
+def start_broker(broker_command: BrokerCommand) -> Iterator[Callable[..., BrokerProcess]]:
+    """Starts brokers with options of the test's choice; they end with the test."""
+    started: list[BrokerProcess] = []
+
+    def start(**options: Any) -> BrokerProcess:
+        started.append(BrokerProcess(broker_command, **options))
+        return started[-1]
+
+    yield start
+    for broker in started:
+        broker.kill()
+
+
+@pytest.fixture
+def broker(start_broker: Callable[..., BrokerProcess]) -> BrokerProcess:
+    """A broker of the test's own."""
+    return start_broker()
+
+
+@pytest.fixture(scope="module")
+def shared_broker(broker_command: BrokerCommand) -> Iterator[BrokerProcess]:
+    """One broker for the tests of a module that leave it as they found it."""
+    with BrokerProcess(broker_command) as process:
+        yield process
+        assert process.alive, f"the broker ended with status {process.process.returncode}"
+
+
+_services = itertools.count(1)
+
+
+@pytest.fixture
+def service() -> str:
+    """A service name that no other test uses."""
+    return f"service-{next(_services)}"
+
+
+@pytest.fixture
+def peers() -> Iterator["Peers"]:
+    """Makes raw peers and closes them at the end."""
+    made = Peers()
+    yield made
+    made.close()
+
+
+class Peers:
+    def __init__(self) -> None:
+        self._open: list[RawClient | RawWorker] = []
+
+    def client(self, broker: BrokerProcess, protocol: str = "0.1", **kwargs: Any) -> RawClient:
+        self._open.append(RawClient(broker.endpoint, protocol, **kwargs))
+        return self._open[-1]  # type: ignore[return-value]
+
+    def worker(self, broker: BrokerProcess, service: str, protocol: str = "0.1", ready: bool = True) -> RawWorker:
+        """A worker that the broker knows by the time this returns."""
+        worker = RawWorker(broker.endpoint, service, protocol, ready)
+        self._open.append(worker)
+        if ready:
+            with broker.client(protocol) as client:
+                while client.request("mmi.service", [service.encode()]).body != [b"200"]:
+                    pass
+        return worker
+
+    def close(self) -> None:
+        for peer in self._open:
+            peer.close()
+
+
+@pytest.fixture(scope="session")
+def agents() -> Iterator["Agents"]:
+    """Agents are started once and used by many tests."""
+    made = Agents()
+    yield made
+    made.close()
+
+
+class Agents:
+    """For each language one process for clients and one for workers, so that nothing stays inside one process."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str, str], Agent] = {}
+
+    def get(self, spec: AgentSpec, role: str) -> Agent:
+        key = (spec.language, role)
+        agent = self._running.get(key)
+        if agent is None or agent.process.poll() is not None:
+            agent = self._running[key] = Agent(spec)
+        return agent
+
+    def close(self) -> None:
+        statuses = {key: agent.quit() for key, agent in self._running.items() if agent.process.poll() is None}
+        assert not any(statuses.values()), f"agents ended with {statuses}"
