@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Optional, Sequence
 
 import zmq
 
 from . import wire
 
-PATIENCE_MS = 20_000
+# How long a peer waits for what has to come. It only matters when something is lost.
+PATIENCE_MS = int(os.environ.get("MAJORDOMO_PATIENCE_MS", "20000"))
 
 
 class Silence(AssertionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Optional, Sequence
 
 import zmq
@@ -11,9 +12,13 @@ from .raw_client import PATIENCE_MS, Silence
 
 
 class RawWorker:
-    """Registers one service on one socket. It beats only when told to, as a Guide worker whose handler is running."""
+    """Registers one service on one socket. It beats while it waits if `beat_ms` says so, and otherwise only when told to, as
+    a Guide worker whose handler is running."""
 
-    def __init__(self, endpoint: str, service: bytes | str, protocol: str = "0.1", ready: bool = True) -> None:
+    def __init__(
+        self, endpoint: str, service: bytes | str, protocol: str = "0.1", ready: bool = True, beat_ms: int = 0
+    ) -> None:
+        self.beat_ms = beat_ms
         self.version = wire.VERSIONS[protocol]
         self.service = service.encode() if isinstance(service, str) else service
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
@@ -46,19 +51,34 @@ class RawWorker:
         self.send(wire.DISCONNECT)
 
     def recv_frames(self, timeout_ms: int = PATIENCE_MS) -> list[bytes]:
-        if not self.socket.poll(timeout_ms):
+        if not self._poll(timeout_ms):
             raise Silence(f"the worker of {self.service!r} got nothing within {timeout_ms} ms")
         return self.socket.recv_multipart()
+
+    def _poll(self, timeout_ms: int) -> int:
+        if not self.beat_ms:
+            return self.socket.poll(timeout_ms)
+        end = time.monotonic() + timeout_ms / 1000
+        while not self.socket.poll(self.beat_ms):
+            self.heartbeat()
+            if time.monotonic() > end:
+                return 0
+        return 1
 
     def recv_any(self, timeout_ms: int = PATIENCE_MS) -> wire.ToWorker:
         return wire.read_to_worker(self.version, self.recv_frames(timeout_ms))
 
     def recv(self, timeout_ms: int = PATIENCE_MS) -> wire.ToWorker:
         """The next message that is not a heartbeat."""
+        end = time.monotonic() + timeout_ms / 1000
         while True:
             message = self.recv_any(timeout_ms)
             if message.command != wire.HEARTBEAT:
                 return message
+            if self.beat_ms:
+                self.heartbeat()
+            if time.monotonic() > end:
+                raise Silence(f"the worker of {self.service!r} got only heartbeats for {timeout_ms} ms")
 
     def recv_request(self, timeout_ms: int = PATIENCE_MS) -> wire.ToWorker:
         message = self.recv(timeout_ms)

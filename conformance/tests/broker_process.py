@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 import pytest
 from peers.raw_client import RawClient
@@ -32,24 +32,25 @@ class BrokerCommand:
         self.template = template or f"{shlex.quote(str(TARGET / 'mdbroker'))} {{options}}"
         self.is_ours = template is None
 
-    def arguments(self, bind: str, options: dict[str, Any]) -> list[str]:
-        values = {"bind": bind, **DEFAULTS, **options}
+    def arguments(self, binds: list[str], options: dict[str, Any]) -> list[str]:
+        values = {**DEFAULTS, **options}
         if "{options}" in self.template:
-            flags = " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in values.items())
-            return shlex.split(self.template.replace("{options}", flags))
+            flags = [f"--bind {bind}" for bind in binds]
+            flags += [f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in values.items()]
+            return shlex.split(self.template.replace("{options}", " ".join(flags)))
         for key in options:
             if f"{{{key}}}" not in self.template:
                 pytest.skip(f"this broker has no option {key}")
-        return shlex.split(self.template.format(**values))
+        return shlex.split(self.template.format(bind=binds[0], **values))
 
 
 class BrokerProcess:
-    """A running broker. Its standard output is read to the end; `endpoint` is what it says it listens on."""
+    """A running broker. Its standard output is read to the end; `endpoints` is what it says it listens on."""
 
-    def __init__(self, command: BrokerCommand, bind: str = "tcp://127.0.0.1:0", **options: Any) -> None:
+    def __init__(self, command: BrokerCommand, bind: Sequence[str] = ("tcp://127.0.0.1:0",), **options: Any) -> None:
         self.command = command
         self.options = options
-        arguments = command.arguments(bind, options)
+        arguments = command.arguments(list(bind), options)
         if not Path(arguments[0]).exists():
             pytest.fail(f"{arguments[0]} is not built")
         environment = {**os.environ, "PYTHONPATH": str(CONFORMANCE)}
@@ -57,7 +58,8 @@ class BrokerProcess:
         self._lines: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.endpoint = self._wait_for_endpoint()
+        self.endpoints = [self._wait_for_endpoint() for _ in bind]
+        self.endpoint = self.endpoints[0]
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -94,7 +96,7 @@ class BrokerProcess:
     def restart(self) -> "BrokerProcess":
         """Killed without a word, and started again at the same endpoint."""
         self.kill()
-        return BrokerProcess(self.command, bind=self.endpoint, **self.options)
+        return BrokerProcess(self.command, bind=self.endpoints, **self.options)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -73,6 +73,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture
+def speaks_01(request: pytest.FixtureRequest) -> None:
+    if "0.1" not in request.config.getoption("--broker-protocols").split(","):
+        pytest.skip("this broker does not speak 0.1")
+
+
+@pytest.fixture
+def speaks_02(request: pytest.FixtureRequest) -> None:
+    if "0.2" not in request.config.getoption("--broker-protocols").split(","):
+        pytest.skip("this broker does not speak 0.2")
+
+
+@pytest.fixture
 def rng(request: pytest.FixtureRequest) -> random.Random:
     """Randomness that a run with the printed --seed repeats."""
     return random.Random(f"{request.config.majordomo_seed}/{request.node.nodeid}")  # type: ignore[attr-defined]
@@ -136,9 +148,11 @@ class Peers:
         self._open.append(RawClient(broker.endpoint, protocol, **kwargs))
         return self._open[-1]  # type: ignore[return-value]
 
-    def worker(self, broker: BrokerProcess, service: str, protocol: str = "0.1", ready: bool = True) -> RawWorker:
-        """A worker that the broker knows by the time this returns."""
-        worker = RawWorker(broker.endpoint, service, protocol, ready)
+    def worker(
+        self, broker: BrokerProcess, service: str, protocol: str = "0.1", ready: bool = True, beat_ms: int = 0
+    ) -> RawWorker:
+        """A worker that the broker knows by the time this returns, unless other workers already serve the same."""
+        worker = RawWorker(broker.endpoint, service, protocol, ready, beat_ms)
         self._open.append(worker)
         if ready:
             with broker.client(protocol) as client:
