@@ -1,0 +1,7 @@
+"""``python -m majordomo`` runs the broker, as the command ``mdbroker`` does."""
+
+import sys
+
+from majordomo._command import mdbroker
+
+sys.exit(mdbroker())

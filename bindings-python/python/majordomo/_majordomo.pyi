@@ -1,0 +1,203 @@
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, SupportsIndex, final, overload
+
+from majordomo._serve import Body
+
+@final
+class Message(Sequence[bytes]):
+    def __new__(cls, body: Body | None = None, /) -> Message: ...
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> Message: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __reversed__(self) -> Iterator[bytes]: ...
+    def __contains__(self, frame: object, /) -> bool: ...
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int: ...
+    def count(self, value: Any) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __reduce__(self) -> tuple[type[Message], tuple[tuple[bytes, ...]]]: ...
+
+@final
+class Client:
+    def __new__(
+        cls,
+        endpoints: str | Sequence[str],
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        deadline: float | None = None,
+        protocol: str | None = None,
+        max_message_bytes: int | None = None,
+        reconnect_min: float | None = None,
+        reconnect_max: float | None = None,
+    ) -> Client: ...
+    def request(
+        self,
+        service: str,
+        body: Body,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        deadline: float | None = None,
+    ) -> Message: ...
+    def stream(
+        self,
+        service: str,
+        body: Body,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        deadline: float | None = None,
+    ) -> Parts: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Client: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+@final
+class Parts:
+    def __iter__(self) -> Parts: ...
+    def __next__(self) -> Message: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Parts: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+@final
+class Worker:
+    def __new__(
+        cls,
+        endpoints: str | Sequence[str],
+        service: str,
+        *,
+        heartbeat: float | None = None,
+        liveness: int | None = None,
+        reconnect: float | None = None,
+        protocol: str | None = None,
+        max_message_bytes: int | None = None,
+        drain_timeout: float | None = None,
+    ) -> Worker: ...
+    @overload
+    def recv(self, reply: Body | None = None, *, timeout: None = None) -> Request: ...
+    @overload
+    def recv(self, reply: Body | None = None, *, timeout: float) -> Request | None: ...
+    def __iter__(self) -> Worker: ...
+    def __next__(self) -> Request: ...
+    def drain(self) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Worker: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+@final
+class Request:
+    @property
+    def body(self) -> Message: ...
+    @property
+    def service(self) -> str: ...
+    @property
+    def answered(self) -> bool: ...
+    def reply(self, body: Body) -> None: ...
+    def partial(self, body: Body) -> None: ...
+    def fail(self, code: int, text: str) -> None: ...
+
+@final
+class Broker:
+    def __new__(
+        cls,
+        endpoints: str | Sequence[str],
+        *,
+        heartbeat: float | None = None,
+        liveness: int | None = None,
+        max_attempts: int | None = None,
+        attempt_timeout: float | None = None,
+        request_ttl: float | None = None,
+        max_queued: int | None = None,
+        max_queued_per_service: int | None = None,
+        max_queued_bytes: int | None = None,
+        max_queued_bytes_per_service: int | None = None,
+        max_message_bytes: int | None = None,
+        max_services: int | None = None,
+        max_workers: int | None = None,
+    ) -> Broker: ...
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def endpoints(self) -> list[str]: ...
+    def stats(self) -> dict[str, Any]: ...
+    def stop(self) -> None: ...
+    def __enter__(self) -> Broker: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+@final
+class Mailbox:
+    def __new__(cls) -> Mailbox: ...
+    def fileno(self) -> int: ...
+    def drain(self) -> list[tuple[int, bool, Message | Request | Exception | None]]: ...
+
+@final
+class AsyncClient:
+    def __new__(
+        cls,
+        endpoints: str | Sequence[str],
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        deadline: float | None = None,
+        protocol: str | None = None,
+        max_in_flight: int | None = None,
+        max_waiting: int | None = None,
+        max_message_bytes: int | None = None,
+        reconnect_min: float | None = None,
+        reconnect_max: float | None = None,
+    ) -> AsyncClient: ...
+    def submit(
+        self,
+        mailbox: Mailbox,
+        token: int,
+        service: str,
+        body: Body,
+        timeout: float | None,
+        retries: int | None,
+        deadline: float | None,
+    ) -> Ticket: ...
+    def close(self) -> None: ...
+
+@final
+class Ticket:
+    def cancel(self) -> None: ...
+
+@final
+class AsyncWorker:
+    def __new__(
+        cls,
+        mailbox: Mailbox,
+        token: int,
+        endpoints: str | Sequence[str],
+        service: str,
+        *,
+        heartbeat: float | None = None,
+        liveness: int | None = None,
+        reconnect: float | None = None,
+        concurrency: int | None = None,
+        protocol: str | None = None,
+        max_message_bytes: int | None = None,
+        drain_timeout: float | None = None,
+    ) -> AsyncWorker: ...
+    def drain(self) -> None: ...
+    def close(self) -> None: ...
+
+def version() -> str: ...
+def libzmq_version() -> tuple[int, int, int]: ...
+def error_table() -> list[tuple[int, str, str, bool, str]]: ...
+def mdbroker(args: list[str]) -> int: ...

@@ -1,0 +1,193 @@
+//! The blocking client.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use majordomo::ClientOptions;
+use pyo3::prelude::*;
+
+use crate::detached::Detached;
+use crate::error::{call, wait};
+use crate::message::{Message, body_of};
+use crate::options::{Endpoints, protocol as set_protocol, request_options, set_limit, set_number, set_seconds};
+
+/// A blocking client of a Majordomo broker.
+///
+/// ``endpoints`` is the broker's address, for example ``"tcp://127.0.0.1:5555"``; several addresses (a list, or one
+/// string separated by commas) are brokers to fall back on. No connection is waited for here.
+///
+/// Options, with their defaults; durations are in seconds:
+///
+/// - ``timeout`` (2.5): how long one attempt may take without a sign of the reply;
+/// - ``retries`` (3): how often a request is sent at most, the first time included;
+/// - ``deadline`` (``timeout`` times ``retries``): how long the whole call may take;
+/// - ``protocol`` ("0.1"): the MDP version, "0.1" (RFC 7) or "0.2" (RFC 18);
+/// - ``max_message_bytes`` (256 MiB): largest message sent or accepted;
+/// - ``reconnect_min`` (0.1), ``reconnect_max`` (32): the pauses before a broken connection is made again.
+///
+/// A client serves one call at a time; another thread waits its turn. Ctrl-C ends a call within 100 ms.
+///
+/// Raises InvalidArgument for an option that is out of range.
+#[pyclass(frozen, module = "majordomo")]
+pub(crate) struct Client {
+    core: Detached<Arc<majordomo::Client>>,
+}
+
+#[pymethods]
+impl Client {
+    #[new]
+    #[pyo3(signature = (endpoints, *, timeout=None, retries=None, deadline=None, protocol=None,
+                        max_message_bytes=None, reconnect_min=None, reconnect_max=None))]
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
+    fn new(
+        py: Python<'_>,
+        endpoints: Endpoints,
+        timeout: Option<f64>,
+        retries: Option<i64>,
+        deadline: Option<f64>,
+        protocol: Option<&str>,
+        max_message_bytes: Option<i64>,
+        reconnect_min: Option<f64>,
+        reconnect_max: Option<f64>,
+    ) -> PyResult<Self> {
+        let mut options = ClientOptions::new(&endpoints.joined());
+        set_seconds(py, &mut options.timeout, "timeout", timeout)?;
+        set_number(py, &mut options.retries, "retries", retries)?;
+        set_limit(py, &mut options.deadline, "deadline", deadline)?;
+        set_protocol(py, &mut options.protocol, protocol)?;
+        set_number(py, &mut options.max_message_bytes, "max_message_bytes", max_message_bytes)?;
+        set_seconds(py, &mut options.reconnect_min, "reconnect_min", reconnect_min)?;
+        set_seconds(py, &mut options.reconnect_max, "reconnect_max", reconnect_max)?;
+        let core = call(py, || majordomo::Client::with_options(options))?;
+        Ok(Client { core: Detached::new(Arc::new(core)) })
+    }
+
+    /// Ask a service, and wait for its reply.
+    ///
+    /// ``body`` is one bytes-like object, one ``str`` (sent as UTF-8), a list or tuple of them, or a Message.
+    /// ``timeout``, ``retries`` and ``deadline`` replace the client's options for this request.
+    ///
+    /// Raises RequestTimeout when no answer came in time, ServiceError when the service's handler failed, TooLarge,
+    /// InvalidArgument, Closed, or another MajordomoError.
+    #[pyo3(signature = (service, body, *, timeout=None, retries=None, deadline=None))]
+    fn request(
+        &self,
+        py: Python<'_>,
+        service: &str,
+        body: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        retries: Option<i64>,
+        deadline: Option<f64>,
+    ) -> PyResult<Message> {
+        let options = request_options(py, timeout, retries, deadline)?;
+        let body = body_of(body)?;
+        wait(py, |check| self.core.request_with(service, body, &options, check)).map(Message::from)
+    }
+
+    /// Ask a service, and iterate over the messages of its reply: the partial ones, then the final one.
+    ///
+    /// Over MDP/0.1, which knows one reply only, that is one message. Closing or dropping the iterator abandons the
+    /// request. The client serves no other call until the iterator is exhausted or closed. Arguments and errors are
+    /// those of ``request``; a failure is raised by the iterator.
+    #[pyo3(signature = (service, body, *, timeout=None, retries=None, deadline=None))]
+    fn stream(
+        &self,
+        py: Python<'_>,
+        service: &str,
+        body: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        retries: Option<i64>,
+        deadline: Option<f64>,
+    ) -> PyResult<Parts> {
+        let options = request_options(py, timeout, retries, deadline)?;
+        let body = body_of(body)?;
+        let stream = call(py, || Stream::start(&self.core, service, body, &options))?;
+        Ok(Parts { core: Mutex::new(Some(Detached::new(stream))) })
+    }
+
+    /// Close the connection. Calls made afterwards raise Closed; closing twice does nothing.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        call(py, || {
+            self.core.close();
+            Ok(())
+        })
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __repr__(&self) -> String {
+        let options = self.core.options();
+        format!("<majordomo.Client {:?} protocol {}>", options.endpoints.join(","), options.protocol)
+    }
+}
+
+/// The messages of a reply as they come, made by ``Client.stream``.
+///
+/// An iterator of Message, and a context manager that abandons the request at the end of its block.
+#[pyclass(frozen, module = "majordomo")]
+pub(crate) struct Parts {
+    core: Mutex<Option<Detached<Stream>>>,
+}
+
+#[pymethods]
+impl Parts {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Message>> {
+        let next = wait(py, |check| {
+            let mut stream = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+            stream.as_mut().and_then(|stream| stream.next(check)).transpose()
+        })?;
+        Ok(next.map(Message::from))
+    }
+
+    /// Abandon the request, unless it has ended; the iterator then ends.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        call(py, || {
+            drop(self.core.lock().unwrap_or_else(PoisonError::into_inner).take());
+            Ok(())
+        })
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.close(py)
+    }
+}
+
+/// A stream together with the client that it borrows.
+struct Stream {
+    /// Declared, and so dropped, before the client.
+    parts: majordomo::Parts<'static>,
+    _client: Arc<majordomo::Client>,
+}
+
+impl Stream {
+    fn start(
+        client: &Arc<majordomo::Client>,
+        service: &str,
+        body: majordomo::Message,
+        options: &majordomo::RequestOptions,
+    ) -> majordomo::Result<Self> {
+        let parts = client.stream_with(service, body, options)?;
+        // SAFETY: `parts` borrows the client inside the Arc, which does not move and outlives it (see the fields).
+        let parts = unsafe { std::mem::transmute::<majordomo::Parts<'_>, majordomo::Parts<'static>>(parts) };
+        Ok(Stream { parts, _client: Arc::clone(client) })
+    }
+
+    fn next(&mut self, check: majordomo::wait::Check<'_>) -> Option<majordomo::Result<majordomo::Message>> {
+        self.parts.next_with(check)
+    }
+}
