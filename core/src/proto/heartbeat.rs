@@ -15,6 +15,8 @@ pub(super) struct Heartbeat {
     last_beat_heard: Instant,
     /// Shortest useful interval seen from the peer; `None` while it is no shorter than ours.
     peer_interval: Option<Duration>,
+    /// Longest silence that a HEARTBEAT of the peer has ended: a peer that beats slower than we do is given more time.
+    slowest: Duration,
 }
 
 /// However fast a peer beats, we beat no faster than this.
@@ -22,7 +24,7 @@ const FASTEST: Duration = Duration::from_millis(10);
 
 impl Heartbeat {
     pub(super) fn new(now: Instant, interval: Duration, liveness: u32) -> Self {
-        Heartbeat { interval, liveness, last_sent: now, last_heard: now, last_beat_heard: now, peer_interval: None }
+        Heartbeat { interval, liveness, last_sent: now, last_heard: now, last_beat_heard: now, peer_interval: None, slowest: Duration::ZERO }
     }
 
     /// Anything was sent: it counts as a sign of life.
@@ -39,6 +41,7 @@ impl Heartbeat {
     pub(super) fn beat_heard(&mut self, now: Instant) -> bool {
         let gap = now.saturating_duration_since(self.last_beat_heard).max(FASTEST);
         self.last_beat_heard = now;
+        self.slowest = self.slowest.max(self.silence(now)).min(self.interval * 4);
         self.heard(now);
         // Three quarters: two sides with the same setting must not chase each other's jitter downwards.
         let faster = (gap < self.interval * 3 / 4).then_some(gap);
@@ -54,7 +57,7 @@ impl Heartbeat {
 
     /// When the peer's silence has lasted too long.
     pub(super) fn expiry(&self) -> Instant {
-        self.last_heard + self.interval * self.liveness
+        self.last_heard + self.interval.max(self.slowest) * self.liveness
     }
 
     /// How long the peer has been silent.

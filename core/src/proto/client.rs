@@ -1,0 +1,527 @@
+//! The client's machine: one connection, one request at a time.
+//!
+//! A reply of 0.1 or 0.2 does not say which request it answers. So a connection carries one request until it is answered;
+//! a request that is given up takes its connection with it, and every further attempt starts on a fresh one. An answer
+//! can then never reach the wrong caller.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
+use crate::options::{ClientOptions, Protocol, RequestOptions, service_name};
+
+use super::failure;
+use super::mdp::{self, Part, ToBroker};
+
+/// What of [`ClientOptions`] the machine needs.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Protocol version.
+    pub protocol: Protocol,
+    /// The brokers' endpoints, for the words of errors; outputs name them by index.
+    pub endpoints: Vec<String>,
+    /// Limit of one attempt.
+    pub timeout: Duration,
+    /// Attempts at most.
+    pub retries: u32,
+    /// Limit of the whole call; `timeout` × `retries` where `None`.
+    pub deadline: Option<Duration>,
+    /// Largest request in bytes.
+    pub max_message_bytes: usize,
+}
+
+impl From<&ClientOptions> for ClientConfig {
+    fn from(options: &ClientOptions) -> Self {
+        ClientConfig {
+            protocol: options.protocol,
+            endpoints: options.endpoints.clone(),
+            timeout: options.timeout,
+            retries: options.retries,
+            deadline: options.deadline,
+            max_message_bytes: options.max_message_bytes,
+        }
+    }
+}
+
+/// How the caller wants the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// As one message: the frames of all parts joined in order.
+    Whole,
+    /// Each part as it comes.
+    Parts,
+}
+
+/// What the machine wants done.
+#[derive(Debug)]
+pub enum ClientOutput {
+    /// Open a fresh connection to the endpoint of this index and close any old one, pending sends included.
+    Connect {
+        /// Index into the options' endpoints.
+        endpoint: usize,
+    },
+    /// Send these frames as soon as the connection is up, then call [`Client::handle_sent`]. A `Connect` or `Close`
+    /// that comes first takes them back.
+    Send(Vec<Bytes>),
+    /// Close the connection, pending sends included.
+    Close,
+    /// A part of the reply that is followed by more ([`ReplyMode::Parts`] only).
+    Partial(Message),
+    /// The call's one outcome: the reply or its last part, or the failure.
+    Done(Result<Message>),
+}
+
+/// The machine of one connection.
+#[derive(Debug)]
+pub struct Client {
+    config: ClientConfig,
+    /// Index of the endpoint in use.
+    endpoint: usize,
+    /// Whether a connection is open that no abandoned request has touched.
+    open: bool,
+    call: Option<Call>,
+    outputs: VecDeque<ClientOutput>,
+    /// Messages that answered nothing.
+    strays: u64,
+}
+
+/// The request under way.
+#[derive(Debug)]
+struct Call {
+    service: String,
+    body: Message,
+    mode: ReplyMode,
+    timeout: Duration,
+    retries: u32,
+    /// End of the whole call.
+    deadline: Instant,
+    /// Whether the caller set the deadline; an implied one moves on with each part of a stream.
+    deadline_is_explicit: bool,
+    /// Number of the attempt under way, from 1.
+    attempt: u32,
+    /// End of the attempt under way.
+    attempt_ends: Instant,
+    /// Whether the attempt's request has gone out.
+    sent: bool,
+    /// Whether any attempt's request has gone out.
+    reached: bool,
+    /// Frames of partial replies that wait for the final one ([`ReplyMode::Whole`]).
+    joined: Vec<Bytes>,
+    joined_bytes: usize,
+    /// Whether the caller has already been given a part.
+    delivered: bool,
+}
+
+impl Client {
+    /// A machine without a connection yet.
+    pub fn new(config: ClientConfig) -> Self {
+        Client { config, endpoint: 0, open: false, call: None, outputs: VecDeque::new(), strays: 0 }
+    }
+
+    /// The configuration; changes apply from the next call on.
+    pub fn config_mut(&mut self) -> &mut ClientConfig {
+        &mut self.config
+    }
+
+    /// Whether no request is under way.
+    pub fn is_idle(&self) -> bool {
+        self.call.is_none()
+    }
+
+    /// How many messages came that answered nothing; they were dropped.
+    pub fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    /// Starts a request. The driver first hands over whatever the connection has received until now.
+    ///
+    /// # Errors
+    /// `InvalidArgument` or `TooLarge`, or `Busy` while another request is under way: nothing was started.
+    pub fn start(
+        &mut self,
+        now: Instant,
+        service: &str,
+        body: Message,
+        options: &RequestOptions,
+        mode: ReplyMode,
+    ) -> Result<()> {
+        if self.call.is_some() {
+            return Err(Error::new(ErrorKind::Busy, "this connection carries another request"));
+        }
+        check_request(&self.config, service, &body, options)?;
+        let timeout = options.timeout.unwrap_or(self.config.timeout);
+        let retries = options.retries.unwrap_or(self.config.retries);
+        let explicit = options.deadline.or(self.config.deadline);
+        let deadline = now + explicit.unwrap_or_else(|| timeout.saturating_mul(retries).min(FAR_AWAY));
+        self.call = Some(Call {
+            service: service.to_owned(),
+            body,
+            mode,
+            timeout,
+            retries,
+            deadline,
+            deadline_is_explicit: explicit.is_some(),
+            attempt: 1,
+            attempt_ends: deadline.min(now + timeout),
+            sent: false,
+            reached: false,
+            joined: Vec::new(),
+            joined_bytes: 0,
+            delivered: false,
+        });
+        if !self.open {
+            self.connect();
+        }
+        self.send();
+        Ok(())
+    }
+
+    /// A live connection has taken the request.
+    pub fn handle_sent(&mut self, _now: Instant) {
+        if let Some(call) = &mut self.call {
+            call.sent = true;
+            call.reached = true;
+        }
+    }
+
+    /// A message came.
+    pub fn handle_message(&mut self, now: Instant, frames: Vec<Bytes>) {
+        let reply = mdp::read_to_client(self.config.protocol, frames).ok();
+        let Some((call, reply)) = self.call.as_mut().zip(reply).filter(|(call, reply)| {
+            call.sent && reply.service == call.service.as_bytes()
+        }) else {
+            self.strays += 1;
+            return;
+        };
+        let body = Message::from_frames(reply.body);
+        match (reply.part, call.mode) {
+            (Part::Partial, ReplyMode::Parts) => {
+                call.delivered = true;
+                call.renew(now);
+                self.outputs.push_back(ClientOutput::Partial(body));
+            }
+            (Part::Partial, ReplyMode::Whole) => {
+                call.renew(now);
+                call.joined_bytes += body.byte_len();
+                call.joined.extend(body);
+                if call.joined_bytes > self.config.max_message_bytes {
+                    let error = Error::new(
+                        ErrorKind::TooLarge,
+                        format!("the parts of {:?}'s reply exceed max_message_bytes when joined", call.service),
+                    );
+                    self.cancel(now, error);
+                }
+            }
+            (Part::Final, _) => {
+                let mut joined = std::mem::take(&mut call.joined);
+                self.call = None;
+                let outcome = match failure::decode(body.frames()) {
+                    Some(failure) => Err(failure.into()),
+                    None if joined.is_empty() => Ok(body),
+                    None => {
+                        joined.extend(body);
+                        Ok(Message::from_frames(joined))
+                    }
+                };
+                self.outputs.push_back(ClientOutput::Done(outcome));
+            }
+        }
+    }
+
+    /// The connection broke. What it carried is lost, so the request is sent again if it may be.
+    pub fn handle_disconnected(&mut self, now: Instant) {
+        if self.call.as_ref().is_some_and(|call| call.sent) {
+            self.end_attempt(now, "the connection to the broker was lost");
+        }
+    }
+
+    /// The moment of [`Client::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.call.as_ref().is_some_and(|call| now >= call.attempt_ends) {
+            self.end_attempt(now, "no reply came");
+        }
+    }
+
+    /// Abandons the request under way with `error` as its outcome. Without one, nothing happens.
+    pub fn cancel(&mut self, _now: Instant, error: Error) {
+        if self.call.take().is_some() {
+            self.open = false;
+            self.outputs.push_back(ClientOutput::Close);
+            self.outputs.push_back(ClientOutput::Done(Err(error)));
+        }
+    }
+
+    /// When [`Client::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.call.as_ref().map(|call| call.attempt_ends)
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<ClientOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn connect(&mut self) {
+        self.open = true;
+        self.outputs.push_back(ClientOutput::Connect { endpoint: self.endpoint });
+    }
+
+    fn send(&mut self) {
+        if let Some(call) = &self.call {
+            let frames = mdp::write_to_broker(ToBroker::Request {
+                protocol: self.config.protocol,
+                service: Bytes::copy_from_slice(call.service.as_bytes()),
+                body: call.body.frames().to_vec(),
+            });
+            self.outputs.push_back(ClientOutput::Send(frames));
+        }
+    }
+
+    /// The attempt failed: the next one starts on a fresh connection to the next broker, or the call fails.
+    fn end_attempt(&mut self, now: Instant, what: &str) {
+        let Some(call) = &mut self.call else { return };
+        if call.attempt < call.retries && now < call.deadline && !call.delivered {
+            call.attempt += 1;
+            call.attempt_ends = call.deadline.min(now + call.timeout);
+            call.sent = false;
+            call.joined.clear();
+            call.joined_bytes = 0;
+            self.endpoint = (self.endpoint + 1) % self.config.endpoints.len().max(1);
+            self.connect();
+            self.send();
+        } else {
+            let error = call.failure(what, &self.config.endpoints);
+            self.cancel(now, error);
+        }
+    }
+}
+
+/// Far enough to mean "no limit", near enough for arithmetic on instants.
+const FAR_AWAY: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Checks what a caller asks for before anything is started or queued.
+///
+/// # Errors
+/// `InvalidArgument` or `TooLarge`.
+pub fn check_request(config: &ClientConfig, service: &str, body: &Message, options: &RequestOptions) -> Result<()> {
+    service_name(service)?;
+    options.validate()?;
+    let bytes = body.byte_len();
+    if bytes > config.max_message_bytes {
+        return Err(Error::new(
+            ErrorKind::TooLarge,
+            format!("the request has {bytes} bytes; max_message_bytes is {}", config.max_message_bytes),
+        ));
+    }
+    Ok(())
+}
+
+impl Call {
+    /// A part came: the next one has as much time again.
+    fn renew(&mut self, now: Instant) {
+        if !self.deadline_is_explicit {
+            self.deadline = now + self.timeout.saturating_mul(self.retries).min(FAR_AWAY);
+        }
+        self.attempt_ends = self.deadline.min(now + self.timeout);
+    }
+
+    fn failure(&self, what: &str, endpoints: &[String]) -> Error {
+        let (service, attempt, retries) = (&self.service, self.attempt, self.retries);
+        let brokers = endpoints.join(", ");
+        if self.delivered {
+            Error::new(ErrorKind::Timeout, format!("{what} after part of the reply of {service:?} had arrived"))
+        } else if !self.reached {
+            Error::new(
+                ErrorKind::BrokerUnreachable,
+                format!("no broker could be reached at {brokers} for {service:?} (attempt {attempt} of {retries})"),
+            )
+        } else if what == "no reply came" {
+            Error::new(
+                ErrorKind::Timeout,
+                format!("no reply from {service:?} by {brokers} in time (attempt {attempt} of {retries})"),
+            )
+        } else {
+            Error::new(
+                ErrorKind::BrokerUnreachable,
+                format!("{what} at {brokers} while {service:?} was asked (attempt {attempt} of {retries})"),
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(2500);
+
+    fn machine(protocol: Protocol, endpoints: &str) -> Client {
+        Client::new(ClientConfig::from(&ClientOptions::new(endpoints).protocol(protocol)))
+    }
+
+    fn start(client: &mut Client, now: Instant, mode: ReplyMode) {
+        let result = client.start(now, "echo", Message::from("hi"), &RequestOptions::default(), mode);
+        assert!(result.is_ok(), "{result:?}");
+    }
+
+    fn outputs(client: &mut Client) -> Vec<String> {
+        std::iter::from_fn(|| client.poll_output())
+            .map(|output| match output {
+                ClientOutput::Connect { endpoint } => format!("connect {endpoint}"),
+                ClientOutput::Send(frames) => format!("send {}", frames.len()),
+                ClientOutput::Close => "close".into(),
+                ClientOutput::Partial(body) => format!("partial {}", body.len()),
+                ClientOutput::Done(Ok(body)) => format!("ok {}", body.len()),
+                ClientOutput::Done(Err(error)) => format!("error {}", error.kind()),
+            })
+            .collect()
+    }
+
+    fn reply(service: &'static str) -> Vec<Bytes> {
+        ["", "MDPC01", service, "hi"].map(Bytes::from).to_vec()
+    }
+
+    fn part(command: &'static [u8], body: &'static str) -> Vec<Bytes> {
+        vec![Bytes::from("MDPC02"), Bytes::from_static(command), Bytes::from("echo"), Bytes::from(body)]
+    }
+
+    #[test]
+    fn an_answered_connection_is_used_again() {
+        let (mut client, now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+        start(&mut client, now, ReplyMode::Whole);
+        assert_eq!(outputs(&mut client), ["connect 0", "send 4"]);
+        client.handle_sent(now);
+        client.handle_message(now, reply("echo"));
+        assert_eq!(outputs(&mut client), ["ok 1"]);
+        start(&mut client, now, ReplyMode::Whole);
+        assert_eq!(outputs(&mut client), ["send 4"]);
+    }
+
+    #[test]
+    fn each_attempt_uses_a_fresh_connection_to_the_next_broker_until_the_last_fails() {
+        let (mut client, mut now) = (machine(Protocol::V01, "tcp://a:1,tcp://b:1"), Instant::now());
+        start(&mut client, now, ReplyMode::Whole);
+        assert_eq!(outputs(&mut client), ["connect 0", "send 4"]);
+        for endpoint in [1, 0] {
+            client.handle_sent(now);
+            now += TIMEOUT;
+            client.handle_timeout(now);
+            assert_eq!(outputs(&mut client), [format!("connect {endpoint}"), "send 4".into()]);
+        }
+        now += TIMEOUT;
+        client.handle_timeout(now);
+        assert_eq!(outputs(&mut client), ["close", "error Timeout"]);
+        assert!(client.is_idle() && client.poll_timeout().is_none());
+    }
+
+    #[test]
+    fn a_broker_that_never_took_the_request_is_called_unreachable() {
+        let (mut client, mut now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+        start(&mut client, now, ReplyMode::Whole);
+        for _ in 0..3 {
+            now += TIMEOUT;
+            client.handle_timeout(now);
+        }
+        assert_eq!(outputs(&mut client).last().map(String::as_str), Some("error BrokerUnreachable"));
+    }
+
+    #[test]
+    fn a_lost_connection_resends_at_once_unless_only_one_attempt_is_allowed() {
+        let (mut client, now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+        start(&mut client, now, ReplyMode::Whole);
+        client.handle_sent(now);
+        outputs(&mut client);
+        client.handle_disconnected(now);
+        assert_eq!(outputs(&mut client), ["connect 0", "send 4"]);
+        client.cancel(now, Error::closed("client"));
+        outputs(&mut client);
+        let once = RequestOptions { retries: Some(1), ..RequestOptions::default() };
+        assert!(client.start(now, "echo", Message::new(), &once, ReplyMode::Whole).is_ok());
+        client.handle_sent(now);
+        outputs(&mut client);
+        client.handle_disconnected(now);
+        assert_eq!(outputs(&mut client), ["close", "error BrokerUnreachable"]);
+    }
+
+    #[test]
+    fn the_deadline_ends_the_call_whatever_attempts_are_left() {
+        let (mut client, now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+        let options = RequestOptions { deadline: Some(TIMEOUT / 2), ..RequestOptions::default() };
+        assert!(client.start(now, "echo", Message::new(), &options, ReplyMode::Whole).is_ok());
+        client.handle_sent(now);
+        assert_eq!(client.poll_timeout(), Some(now + TIMEOUT / 2));
+        client.handle_timeout(now + TIMEOUT / 2);
+        assert_eq!(outputs(&mut client).last().map(String::as_str), Some("error Timeout"));
+    }
+
+    #[test]
+    fn stray_and_malformed_replies_change_nothing() {
+        let (mut client, now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+        client.handle_message(now, reply("echo"));
+        start(&mut client, now, ReplyMode::Whole);
+        outputs(&mut client);
+        client.handle_sent(now);
+        client.handle_message(now, reply("other"));
+        client.handle_message(now, vec![]);
+        client.handle_message(now, part(&[3], "hi"));
+        assert!(outputs(&mut client).is_empty());
+        assert_eq!(client.strays(), 4);
+        assert!(!client.is_idle());
+    }
+
+    #[test]
+    fn a_stream_gives_its_parts_and_a_whole_reply_joins_them() {
+        let (mut client, now) = (machine(Protocol::V02, "tcp://a:1"), Instant::now());
+        for (mode, expected) in
+            [(ReplyMode::Parts, vec!["partial 1", "partial 1", "ok 1"]), (ReplyMode::Whole, vec!["ok 3"])]
+        {
+            start(&mut client, now, mode);
+            outputs(&mut client);
+            client.handle_sent(now);
+            client.handle_message(now, part(&[2], "a"));
+            client.handle_message(now, part(&[2], "b"));
+            client.handle_message(now, part(&[3], "c"));
+            assert_eq!(outputs(&mut client), expected);
+        }
+    }
+
+    #[test]
+    fn a_stream_whose_parts_were_delivered_is_not_asked_for_again() {
+        let (mut client, now) = (machine(Protocol::V02, "tcp://a:1"), Instant::now());
+        start(&mut client, now, ReplyMode::Parts);
+        client.handle_sent(now);
+        client.handle_message(now, part(&[2], "a"));
+        outputs(&mut client);
+        client.handle_timeout(now + TIMEOUT);
+        assert_eq!(outputs(&mut client), ["close", "error Timeout"]);
+    }
+
+    #[test]
+    fn a_failed_handler_is_a_service_error_with_its_code_and_text() {
+        let (mut client, now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+        start(&mut client, now, ReplyMode::Whole);
+        outputs(&mut client);
+        client.handle_sent(now);
+        client.handle_message(now, ["", "MDPC01", "echo", "MAJORDOMO-ERROR", "404", "gone"].map(Bytes::from).to_vec());
+        let Some(ClientOutput::Done(Err(error))) = client.poll_output() else { panic!("no failure") };
+        assert_eq!(error.service_error().map(|failure| (failure.code, failure.text.as_str())), Some((404, "gone")));
+    }
+
+    #[test]
+    fn bad_requests_are_refused_before_anything_starts() {
+        let (mut client, now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+        client.config_mut().max_message_bytes = 4;
+        for (service, body, kind) in [
+            ("", "hi", ErrorKind::InvalidArgument),
+            ("a\nb", "hi", ErrorKind::InvalidArgument),
+            ("echo", "hello", ErrorKind::TooLarge),
+        ] {
+            let result = client.start(now, service, Message::from(body), &RequestOptions::default(), ReplyMode::Whole);
+            assert_eq!(result.map_err(|error| error.kind()), Err(kind));
+        }
+        assert!(client.is_idle() && outputs(&mut client).is_empty());
+    }
+}
