@@ -68,11 +68,11 @@ pub(crate) fn request_options(
     retries: Option<i64>,
     deadline: Option<f64>,
 ) -> PyResult<RequestOptions> {
-    let mut options = RequestOptions::default();
-    options.timeout = duration(py, "timeout", timeout)?;
-    options.retries = number(py, "retries", retries)?;
-    options.deadline = duration(py, "deadline", deadline)?;
-    Ok(options)
+    Ok(RequestOptions {
+        timeout: duration(py, "timeout", timeout)?,
+        retries: number(py, "retries", retries)?,
+        deadline: duration(py, "deadline", deadline)?,
+    })
 }
 
 pub(crate) fn protocol(py: Python<'_>, option: &mut majordomo::Protocol, name: Option<&str>) -> PyResult<()> {

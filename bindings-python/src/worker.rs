@@ -111,6 +111,11 @@ impl Worker {
         Ok(next.map(Request::from))
     }
 
+    /// Answer requests with a function until the worker is drained or closed; ``majordomo.serve`` describes handlers.
+    fn serve(slf: Py<Self>, py: Python<'_>, handler: &Bound<'_, PyAny>) -> PyResult<()> {
+        py.import("majordomo._serve")?.call_method1("run", (slf, handler)).map(drop)
+    }
+
     /// Take no new requests, let those in hand be answered, then say DISCONNECT and close.
     ///
     /// May be called from another thread than the one that receives; there, ``recv`` raises Closed and a loop over

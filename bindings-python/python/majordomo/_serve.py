@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator, Iterable, Sequence
-from types import GeneratorType
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable, Generic, Optional, TypeVar, Union, cast
 
 from majordomo._majordomo import Message, Request, Worker
@@ -20,7 +19,7 @@ buffer (array, mmap, numpy array) is accepted as well."""
 Body = Union[Frame, Sequence[Frame], Message]
 """What is accepted where a body is asked for: one frame, a list or tuple of frames, or a Message."""
 
-Handler = Callable[[Request], Union[Optional[Body], Generator[Body, None, None]]]
+Handler = Callable[[Request], Union[Optional[Body], Iterator[Body]]]
 """A worker as a function: it takes the request, and returns the reply's body or is a generator of partial bodies."""
 
 H = TypeVar("H", bound=Handler)
@@ -43,8 +42,8 @@ def serve(
 
     ``handler`` takes the Request and returns the reply's body. A generator streams: all it yields but the last goes
     out as a partial reply, the last as the final one (an empty generator gives a final reply without frames).
-    Raise ServiceError to answer with a failure of your own; any other exception answers 500 with its text. A handler that
-    has called ``request.reply`` or ``request.fail`` itself returns None.
+    Raise ServiceError to answer with a failure of your own; any other exception answers 500 with its text. A handler
+    that has called ``request.reply`` or ``request.fail`` itself returns None.
 
     ``concurrency`` requests are worked on at once, each on a thread and with a registration of its own; the first one
     is the calling thread, so with 1 the handler runs there. The other options are those of Worker.
@@ -69,13 +68,10 @@ def serve(
                 drain_timeout=drain_timeout,
             )
             workers.append(worker)
-        threads = [
-            threading.Thread(target=_loop, args=(worker, handler), name=f"majordomo {service}")
-            for worker in workers[1:]
-        ]
-        for thread in threads:
-            thread.start()
-        _loop(workers[0], handler)
+        for worker in workers[1:]:
+            # Daemons: a handler that never returns does not keep an interrupted program from ending.
+            threading.Thread(target=run, args=(worker, handler), name=f"majordomo {service}", daemon=True).start()
+        run(workers[0], handler)
     finally:
         # The interrupted request is not answered by its loss: closed first, its worker gives it back to the broker.
         for worker in workers[:1]:
@@ -84,7 +80,8 @@ def serve(
             worker.drain()
 
 
-def _loop(worker: Worker, handler: Handler) -> None:
+def run(worker: Worker, handler: Handler) -> None:
+    """Answer a worker's requests with a handler until it is drained or closed."""
     for request in worker:
         try:
             answer(request, handler)
@@ -97,7 +94,7 @@ def answer(request: Request, handler: Handler) -> None:
     """Answer one request with a handler: its result, or the failure that its exception stands for."""
     try:
         result = handler(request)
-        if isinstance(result, GeneratorType):
+        if isinstance(result, Iterator):
             stream(request, result)
         elif result is not None or not request.answered:
             request.reply(body_of_result(result))
@@ -105,7 +102,7 @@ def answer(request: Request, handler: Handler) -> None:
         fail(request, failure)
 
 
-def stream(request: Request, bodies: Iterable[Body]) -> None:
+def stream(request: Request, bodies: Iterator[Body]) -> None:
     """Send all bodies but the last as partial replies, and the last as the final one."""
     held: Body | None = None
     for body in bodies:

@@ -22,9 +22,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from functools import partial
-from types import GeneratorType, TracebackType
+from types import TracebackType
 from typing import Any, Callable, Optional, TypeVar, Union, cast
 
 import majordomo
@@ -37,7 +37,7 @@ __all__ = ["Broker", "Client", "Handler", "Parts", "Worker", "serve"]
 
 T = TypeVar("T")
 
-Handler = Callable[[Request], Union[Awaitable[Optional[Body]], AsyncGenerator[Body, None], Optional[Body], Any]]
+Handler = Callable[[Request], Union[Awaitable[Optional[Body]], AsyncIterator[Body], Optional[Body], Any]]
 """A worker as a function: an ``async def`` that returns the reply's body, an async generator of partial bodies, or
 one of the handlers of ``majordomo.serve`` where it does not block."""
 
@@ -47,7 +47,7 @@ class Client:
 
     Options are those of ``majordomo.Client`` (durations in seconds), and two more: ``max_in_flight`` (64) requests
     are with the broker at once, each on a connection of its own, because MDP/0.1 and 0.2 replies do not say which
-    request they answer; ``max_waiting`` (10,000) further ones wait for their turn, and beyond these QueueFull is raised.
+    request they answer; ``max_waiting`` (10,000) further ones wait for their turn, and one more raises QueueFull.
 
     Raises InvalidArgument for an option that is out of range.
     """
@@ -452,9 +452,9 @@ def _settle(reply: asyncio.Future[Message], outcome: _mailbox.Outcome, last: boo
 async def _answer(request: Request, handler: Handler) -> None:
     try:
         result = handler(request)
-        if inspect.isasyncgen(result):
+        if isinstance(result, AsyncIterator):
             await _stream(request, result)
-        elif isinstance(result, GeneratorType):
+        elif isinstance(result, Iterator):
             _serve.stream(request, result)
         else:
             if inspect.isawaitable(result):
@@ -465,7 +465,7 @@ async def _answer(request: Request, handler: Handler) -> None:
         _serve.fail(request, failure)
 
 
-async def _stream(request: Request, bodies: AsyncGenerator[Body, None]) -> None:
+async def _stream(request: Request, bodies: AsyncIterator[Body]) -> None:
     held: Body | None = None
     async for body in bodies:
         if held is not None:

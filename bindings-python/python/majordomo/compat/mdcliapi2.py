@@ -78,9 +78,9 @@ class MajorDomoClient:
             poller = select.poll()
             poller.register(self._mailbox.fileno(), select.POLLIN)
             poller.poll(max(1.0, min(left, _SLICE) * 1000))
-            for _, _, outcome in self._mailbox.drain():
-                if isinstance(outcome, (Message, MajordomoError)):
-                    self._arrived.append(outcome)
+            for _, _, arrived in self._mailbox.drain():
+                if isinstance(arrived, (Message, MajordomoError)):
+                    self._arrived.append(arrived)
 
     def destroy(self) -> None:
         """Close the connections; unanswered requests end with Closed."""

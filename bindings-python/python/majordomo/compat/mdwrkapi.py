@@ -64,8 +64,8 @@ class MajorDomoWorker:
     def recv(self, reply: Body | None = None) -> list[bytes] | None:
         """Send the reply to the last request, if one is given, and return the frames of the next request.
 
-        Returns None when the user interrupted. Raises InvalidArgument for a reply when there is no request to answer, and
-        Closed after ``destroy``.
+        Returns None when the user interrupted. Raises InvalidArgument for a reply when there is no request to answer,
+        and Closed after ``destroy``.
         """
         try:
             request = self._worker.recv(reply)
