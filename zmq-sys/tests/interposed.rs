@@ -1,0 +1,100 @@
+//! Which system functions libzmq calls. The linker gives libzmq the functions defined here in place of the C library's;
+//! they count and pass the call on. So a macro missing from the build shows as the other function being called.
+
+#![cfg(all(target_os = "linux", target_env = "gnu"))]
+
+mod sockets;
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_long, c_void};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use libc::{clockid_t, sockaddr, socklen_t, timespec};
+use sockets::{Context, connected_pair};
+use zmq_sys::*;
+
+static WALL_CLOCK: AtomicUsize = AtomicUsize::new(0);
+static SOCKETS: AtomicUsize = AtomicUsize::new(0);
+static INHERITABLE_SOCKETS: AtomicUsize = AtomicUsize::new(0);
+static ACCEPTED: AtomicUsize = AtomicUsize::new(0);
+static INHERITABLE_ACCEPTED: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Readings of the monotonic clock by this thread; the Rust library's are on other threads or outside the count.
+    static MONOTONIC: Cell<usize> = const { Cell::new(0) };
+}
+
+#[test]
+fn timers_follow_the_monotonic_clock() {
+    let context = Context::new();
+    let socket = context.socket(ZMQ_DEALER);
+    let mut item = zmq_pollitem_t { socket: socket.raw(), events: ZMQ_POLLIN as i16, ..Default::default() };
+    let before = MONOTONIC.get();
+    // SAFETY: one valid item; nothing arrives, so this waits out its time.
+    let ready = unsafe { zmq_poll(&raw mut item, 1, 20) };
+    assert_eq!(ready, 0);
+    assert!(MONOTONIC.get() > before, "the time was taken elsewhere");
+    assert_eq!(WALL_CLOCK.load(Ordering::SeqCst), 0, "gettimeofday was asked");
+}
+
+/// A flag set after the descriptor exists leaves a gap in which another thread may start a program.
+#[test]
+fn sockets_are_born_close_on_exec() {
+    let context = Context::new();
+    let (router, dealer) = (context.socket(ZMQ_ROUTER), context.socket(ZMQ_DEALER));
+    connected_pair(&router, &dealer, "tcp://127.0.0.1:*");
+    assert!(SOCKETS.load(Ordering::SeqCst) >= 2);
+    assert_eq!(INHERITABLE_SOCKETS.load(Ordering::SeqCst), 0);
+    assert!(ACCEPTED.load(Ordering::SeqCst) >= 1);
+    assert_eq!(INHERITABLE_ACCEPTED.load(Ordering::SeqCst), 0);
+}
+
+// Each of these has the C library's name and signature and does what it does, by the system call it stands for.
+
+// SAFETY: see above.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn gettimeofday(now: *mut libc::timeval, zone: *mut c_void) -> c_int {
+    WALL_CLOCK.fetch_add(1, Ordering::SeqCst);
+    // SAFETY: the caller's arguments, passed on.
+    unsafe { libc::syscall(libc::SYS_gettimeofday, now, zone) as c_int }
+}
+
+// SAFETY: see above.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clock_gettime(clock: clockid_t, now: *mut timespec) -> c_int {
+    if clock == libc::CLOCK_MONOTONIC {
+        // A thread that ends may ask for the time after its thread-locals are gone.
+        let _ = MONOTONIC.try_with(|readings| readings.set(readings.get() + 1));
+    }
+    // SAFETY: the caller's arguments, passed on.
+    unsafe { libc::syscall(libc::SYS_clock_gettime, clock as c_long, now) as c_int }
+}
+
+// SAFETY: see above.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    SOCKETS.fetch_add(1, Ordering::SeqCst);
+    if kind & libc::SOCK_CLOEXEC == 0 {
+        INHERITABLE_SOCKETS.fetch_add(1, Ordering::SeqCst);
+    }
+    // SAFETY: three numbers.
+    unsafe { libc::syscall(libc::SYS_socket, domain, kind, protocol) as c_int }
+}
+
+// SAFETY: see above.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn accept(fd: c_int, peer: *mut sockaddr, length: *mut socklen_t) -> c_int {
+    // SAFETY: the caller's arguments, passed on.
+    unsafe { accept4(fd, peer, length, 0) }
+}
+
+// SAFETY: see above.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn accept4(fd: c_int, peer: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int {
+    ACCEPTED.fetch_add(1, Ordering::SeqCst);
+    if flags & libc::SOCK_CLOEXEC == 0 {
+        INHERITABLE_ACCEPTED.fetch_add(1, Ordering::SeqCst);
+    }
+    // SAFETY: the caller's arguments, passed on.
+    unsafe { libc::syscall(libc::SYS_accept4, fd, peer, length, flags) as c_int }
+}
