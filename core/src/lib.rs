@@ -7,13 +7,18 @@
 //! the rest drives the machines.
 
 pub mod error;
+mod fork;
 pub mod message;
 pub mod options;
 pub mod proto;
+mod transport;
+mod wait;
 
 pub use error::{Error, ErrorKind, Result, ServiceError};
 pub use message::Message;
 pub use options::{BrokerOptions, ClientOptions, Protocol, RequestOptions, WorkerOptions};
+pub use transport::{Capability, Libzmq, libzmq};
+pub use wait::{Check, Wake};
 
 /// The version of this library, for example `0.1.0`.
 pub const fn version() -> &'static str {

@@ -1,0 +1,245 @@
+//! The broker's socket: many peers, each with an outbox of its own.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::proto::{Frame as _, RoutingId};
+
+use super::frame::Frame;
+use super::socket::{Outcome, Socket, ZMQ_DISCONNECT_MSG};
+
+/// What libzmq delivers in a peer's name when its connection closes. Not a message of any protocol here; a peer that
+/// sends it says of itself that it is gone.
+const PEER_GONE: &[u8] = b"\0majordomo: peer gone";
+
+/// What one frame costs besides its bytes, so that a message of a million empty frames is not free.
+const FRAME_COST: usize = 64;
+
+/// A socket that many peers connect to. It never waits and never drops: what a slow peer does not take yet is kept in
+/// order until it does.
+pub(crate) struct Router {
+    socket: Socket,
+    max_message_bytes: usize,
+    /// How many bytes may wait for one peer before it counts as lost.
+    max_outbox_bytes: usize,
+    outboxes: HashMap<RoutingId, Outbox>,
+    backlog: Backlog,
+}
+
+/// What is kept for slow peers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    /// Messages.
+    pub(crate) messages: usize,
+    /// Their bytes.
+    pub(crate) bytes: usize,
+}
+
+#[derive(Default)]
+struct Outbox {
+    messages: VecDeque<Vec<Frame>>,
+    bytes: usize,
+}
+
+/// What a [`Router`] has received.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// Nothing is there.
+    Nothing,
+    /// A message without the routing id.
+    Message { peer: Frame, frames: Vec<Frame> },
+    /// A message over the limit; it was dropped.
+    TooLarge { peer: Frame },
+    /// The peer's connection closed.
+    Gone { peer: Frame },
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub(crate) enum Sent {
+    /// It is on its way, or waits in the peer's outbox.
+    Accepted,
+    /// There is no such peer, or it has stopped reading for so long that it counts as lost. These are the messages that
+    /// did not go out, oldest first.
+    Lost(Vec<Vec<Frame>>),
+}
+
+impl Router {
+    /// A socket that listens nowhere yet.
+    pub(crate) fn new(max_message_bytes: usize, max_outbox_bytes: usize) -> Result<Router> {
+        let socket = Socket::new(zmq::ROUTER)?;
+        socket.set_int(zmq_sys::ZMQ_ROUTER_MANDATORY, 1)?;
+        // What was sent when the broker ends, DISCONNECT among it, has this long to go out.
+        socket.set_int(zmq_sys::ZMQ_LINGER, 1000)?;
+        socket.set_int(zmq_sys::ZMQ_BACKLOG, 1024)?;
+        socket.set_max_message(max_message_bytes)?;
+        // Without the draft API a closed connection shows at the next send, or by its silence.
+        socket.set_if_known(ZMQ_DISCONNECT_MSG, PEER_GONE);
+        Ok(Router {
+            socket,
+            max_message_bytes,
+            max_outbox_bytes,
+            outboxes: HashMap::new(),
+            backlog: Backlog::default(),
+        })
+    }
+
+    /// Listens on one more endpoint; the endpoint with its port filled in.
+    pub(crate) fn bind(&self, endpoint: &str) -> Result<String> {
+        self.socket.bind(endpoint)
+    }
+
+    /// The next message, if one is there.
+    pub(crate) fn try_recv(&self) -> Result<Incoming> {
+        let mut peer = Frame::empty();
+        if self.socket.recv(&mut peer)? != Outcome::Done {
+            return Ok(Incoming::Nothing);
+        }
+        let mut frames = Vec::new();
+        let mut cost = 0usize;
+        let mut more = peer.more();
+        while more {
+            let mut frame = Frame::empty();
+            if self.socket.recv(&mut frame)? != Outcome::Done {
+                break;
+            }
+            more = frame.more();
+            cost = cost.saturating_add(frame.as_ref().len() + FRAME_COST);
+            if self.is_within_limit(cost) {
+                frames.push(frame);
+            } else {
+                frames.clear();
+            }
+        }
+        Ok(match &frames[..] {
+            _ if !self.is_within_limit(cost) => Incoming::TooLarge { peer },
+            [only] if only.as_ref() == PEER_GONE => Incoming::Gone { peer },
+            _ => Incoming::Message { peer, frames },
+        })
+    }
+
+    fn is_within_limit(&self, cost: usize) -> bool {
+        // A message of usual shape may use all of its bytes for its body.
+        cost <= self.max_message_bytes.saturating_add(64 << 10)
+    }
+
+    /// Sends a message to a peer, behind what waits for it already.
+    pub(crate) fn send(&mut self, to: &RoutingId, frames: Vec<Frame>) -> Result<Sent> {
+        if let Some(outbox) = self.outboxes.get_mut(to) {
+            let bytes = size(&frames);
+            outbox.push(&mut self.backlog, frames, bytes);
+            if outbox.bytes > self.max_outbox_bytes {
+                return Ok(Sent::Lost(self.forget(to)));
+            }
+            return Ok(Sent::Accepted);
+        }
+        match send(&self.socket, to, frames)? {
+            Attempt::Taken => Ok(Sent::Accepted),
+            Attempt::NoSuchPeer(frames) => Ok(Sent::Lost(vec![frames])),
+            Attempt::Full(frames) => {
+                let bytes = size(&frames);
+                self.outboxes.entry(to.clone()).or_default().push(&mut self.backlog, frames, bytes);
+                Ok(Sent::Accepted)
+            }
+        }
+    }
+
+    /// Tries again what waits for slow peers; the peers that are gone, with the messages that did not go out.
+    pub(crate) fn flush(&mut self) -> Result<Vec<(RoutingId, Vec<Vec<Frame>>)>> {
+        let mut gone = Vec::new();
+        for (peer, outbox) in &mut self.outboxes {
+            while let Some(frames) = outbox.pop(&mut self.backlog) {
+                match send(&self.socket, peer, frames)? {
+                    Attempt::Taken => {}
+                    Attempt::Full(frames) => {
+                        outbox.push_front(&mut self.backlog, frames);
+                        break;
+                    }
+                    Attempt::NoSuchPeer(frames) => {
+                        outbox.push_front(&mut self.backlog, frames);
+                        gone.push(peer.clone());
+                        break;
+                    }
+                }
+            }
+        }
+        self.outboxes.retain(|_, outbox| !outbox.messages.is_empty());
+        Ok(gone.into_iter().map(|peer| { let lost = self.forget(&peer); (peer, lost) }).collect())
+    }
+
+    /// Drops what waits for a peer that is gone, and gives it back, oldest first.
+    pub(crate) fn forget(&mut self, peer: &[u8]) -> Vec<Vec<Frame>> {
+        let Some(outbox) = self.outboxes.remove(peer) else { return Vec::new() };
+        self.backlog.messages -= outbox.messages.len();
+        self.backlog.bytes -= outbox.bytes;
+        outbox.messages.into()
+    }
+
+    /// What is kept for slow peers.
+    pub(crate) fn backlog(&self) -> Backlog {
+        self.backlog
+    }
+
+    /// How soon [`Router::flush`] should be called again. libzmq does not tell when a single peer has room.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        (!self.outboxes.is_empty()).then_some(Duration::from_millis(2))
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+}
+
+impl Outbox {
+    fn push(&mut self, backlog: &mut Backlog, mut frames: Vec<Frame>, bytes: usize) {
+        frames.iter_mut().for_each(Frame::compact);
+        self.messages.push_back(frames);
+        self.account(backlog, bytes);
+    }
+
+    fn push_front(&mut self, backlog: &mut Backlog, frames: Vec<Frame>) {
+        let bytes = size(&frames);
+        self.messages.push_front(frames);
+        self.account(backlog, bytes);
+    }
+
+    fn account(&mut self, backlog: &mut Backlog, bytes: usize) {
+        self.bytes += bytes;
+        backlog.messages += 1;
+        backlog.bytes += bytes;
+    }
+
+    fn pop(&mut self, backlog: &mut Backlog) -> Option<Vec<Frame>> {
+        let frames = self.messages.pop_front()?;
+        let bytes = size(&frames);
+        self.bytes -= bytes;
+        backlog.messages -= 1;
+        backlog.bytes -= bytes;
+        Some(frames)
+    }
+}
+
+fn size(frames: &[Frame]) -> usize {
+    frames.iter().map(|frame| frame.as_ref().len() + FRAME_COST).sum()
+}
+
+enum Attempt {
+    Taken,
+    Full(Vec<Frame>),
+    NoSuchPeer(Vec<Frame>),
+}
+
+fn send(socket: &Socket, to: &[u8], mut frames: Vec<Frame>) -> Result<Attempt> {
+    let Some(last) = frames.len().checked_sub(1) else { return Ok(Attempt::Taken) };
+    match socket.send(&mut Frame::copy_from(to), true)? {
+        Outcome::Done => {}
+        Outcome::WouldBlock => return Ok(Attempt::Full(frames)),
+        Outcome::Unreachable => return Ok(Attempt::NoSuchPeer(frames)),
+    }
+    // Once the routing id is taken, so is the rest; should the peer vanish meanwhile, its notice follows.
+    for (index, frame) in frames.iter_mut().enumerate() {
+        socket.send(frame, index < last)?;
+    }
+    Ok(Attempt::Taken)
+}

@@ -1,0 +1,194 @@
+//! A libzmq socket that closes itself, and libzmq's errors as ours.
+
+use std::ffi::{CString, c_int, c_void};
+use std::io;
+use std::ptr;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fork::Origin;
+
+use super::context::Context;
+use super::frame::Frame;
+
+/// Socket options that not every published `zmq-sys` names.
+pub(super) const ZMQ_DISCONNECT_MSG: u32 = 111;
+pub(super) const ZMQ_HICCUP_MSG: u32 = 114;
+
+/// A socket of any type. It may move between threads, but only one may use it at a time.
+pub(crate) struct Socket {
+    raw: *mut c_void,
+    origin: Origin,
+    /// Declared after `raw` in spirit: the context must outlive the socket.
+    _context: Arc<Context>,
+}
+
+// SAFETY: libzmq lets a socket migrate between threads behind a full fence, which every hand-over in safe Rust is.
+unsafe impl Send for Socket {}
+
+/// What became of an attempt to send or receive without waiting.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    /// There was nothing to receive, or no room to send.
+    WouldBlock,
+    /// A ROUTER knows no such peer.
+    Unreachable,
+}
+
+impl Socket {
+    pub(super) fn new(kind: zmq::SocketType) -> Result<Socket> {
+        let context = Context::shared()?;
+        // SAFETY: the context is live.
+        let raw = unsafe { zmq_sys::zmq_socket(context.raw(), kind as c_int) };
+        if raw.is_null() {
+            return Err(os_error("no socket could be opened", last_errno()));
+        }
+        let socket = Socket { raw, origin: Origin::here(), _context: context };
+        // A half-open handshake must not hold a connection for ever; dead hosts and cut cables must show.
+        socket.set_int(zmq_sys::ZMQ_HANDSHAKE_IVL, 10_000)?;
+        socket.set_int(zmq_sys::ZMQ_TCP_KEEPALIVE, 1)?;
+        socket.set_int(zmq_sys::ZMQ_TCP_KEEPALIVE_IDLE, 30)?;
+        socket.set_int(zmq_sys::ZMQ_TCP_KEEPALIVE_INTVL, 10)?;
+        socket.set_int(zmq_sys::ZMQ_TCP_KEEPALIVE_CNT, 3)?;
+        Ok(socket)
+    }
+
+    /// The socket, for the poller.
+    pub(super) fn raw(&self) -> *mut c_void {
+        self.raw
+    }
+
+    pub(super) fn set_int(&self, option: u32, value: i32) -> Result<()> {
+        self.set(option, &value.to_ne_bytes())
+    }
+
+    pub(super) fn set_max_message(&self, bytes: usize) -> Result<()> {
+        let limit = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.set(zmq_sys::ZMQ_MAXMSGSIZE, &limit.to_ne_bytes())
+    }
+
+    /// Sets an option that a libzmq without its draft API does not have; whether it has.
+    pub(super) fn set_if_known(&self, option: u32, value: &[u8]) -> bool {
+        self.set(option, value).is_ok()
+    }
+
+    fn set(&self, option: u32, value: &[u8]) -> Result<()> {
+        // SAFETY: the socket is live and the value's length is right.
+        let result =
+            unsafe { zmq_sys::zmq_setsockopt(self.raw, option as c_int, value.as_ptr().cast(), value.len()) };
+        check(result, || format!("libzmq refused socket option {option}"))
+    }
+
+    pub(super) fn connect(&self, endpoint: &str) -> Result<()> {
+        let address = c_string(endpoint)?;
+        // SAFETY: the socket is live, the address ends in NUL.
+        let result = unsafe { zmq_sys::zmq_connect(self.raw, address.as_ptr()) };
+        check(result, || format!("cannot connect to {endpoint}"))
+    }
+
+    /// Listens; the endpoint with its port filled in.
+    pub(super) fn bind(&self, endpoint: &str) -> Result<String> {
+        let address = c_string(endpoint)?;
+        // SAFETY: the socket is live, the address ends in NUL.
+        let result = unsafe { zmq_sys::zmq_bind(self.raw, address.as_ptr()) };
+        check(result, || format!("cannot listen on {endpoint}"))?;
+        self.last_endpoint()
+    }
+
+    fn last_endpoint(&self) -> Result<String> {
+        let mut buffer = [0u8; 1024];
+        let mut length = buffer.len();
+        // SAFETY: the socket is live, the buffer has the length it is said to have.
+        let result = unsafe {
+            zmq_sys::zmq_getsockopt(
+                self.raw,
+                zmq_sys::ZMQ_LAST_ENDPOINT as c_int,
+                buffer.as_mut_ptr().cast(),
+                ptr::from_mut(&mut length),
+            )
+        };
+        check(result, || "libzmq does not say what it listens on".to_owned())?;
+        let text = &buffer[..length.min(buffer.len())];
+        let text = text.strip_suffix(&[0]).unwrap_or(text);
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// Sends one frame without waiting. A frame that was not taken is still the caller's, whole.
+    pub(super) fn send(&self, frame: &mut Frame, more: bool) -> Result<Outcome> {
+        let flags = zmq_sys::ZMQ_DONTWAIT | if more { zmq_sys::ZMQ_SNDMORE } else { 0 };
+        // SAFETY: socket and message are live. When taken, the message becomes empty, which dropping it allows for.
+        self.repeat("send", || unsafe { zmq_sys::zmq_msg_send(frame.as_mut_ptr(), self.raw, flags as c_int) })
+    }
+
+    /// Receives one frame without waiting.
+    pub(super) fn recv(&self, frame: &mut Frame) -> Result<Outcome> {
+        // SAFETY: socket and message are live; what the message held before is released.
+        self.repeat("receive", || unsafe {
+            zmq_sys::zmq_msg_recv(frame.as_mut_ptr(), self.raw, zmq_sys::ZMQ_DONTWAIT as c_int)
+        })
+    }
+
+    /// A signal in the middle of a call that does not wait is no reason to give the call up.
+    fn repeat(&self, what: &str, mut call: impl FnMut() -> c_int) -> Result<Outcome> {
+        loop {
+            if call() != -1 {
+                return Ok(Outcome::Done);
+            }
+            match last_errno() {
+                libc::EINTR => {}
+                libc::EAGAIN => return Ok(Outcome::WouldBlock),
+                libc::EHOSTUNREACH => return Ok(Outcome::Unreachable),
+                errno => return Err(os_error(&format!("cannot {what}"), errno)),
+            }
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // In a child of fork() the socket is the parent's.
+        if self.origin.is_here() {
+            // SAFETY: the socket is live, and nobody uses it afterwards. Its one error says that it is no socket.
+            unsafe { zmq_sys::zmq_close(self.raw) };
+        }
+    }
+}
+
+/// What libzmq says went wrong last in this thread.
+pub(super) fn last_errno() -> c_int {
+    // SAFETY: no preconditions.
+    unsafe { zmq_sys::zmq_errno() }
+}
+
+/// An errno of libzmq or of the operating system, known or not, as an error.
+pub(super) fn os_error(what: &str, errno: c_int) -> Error {
+    let kind = match errno {
+        libc::EINVAL | libc::EPROTONOSUPPORT | libc::ENODEV | libc::EADDRNOTAVAIL | libc::ENAMETOOLONG | libc::ENOENT => {
+            ErrorKind::InvalidArgument
+        }
+        libc::EACCES | libc::EPERM => ErrorKind::Denied,
+        _ => ErrorKind::Internal,
+    };
+    Error::new(kind, format!("{what}: {}", errno_text(errno)))
+}
+
+fn errno_text(errno: c_int) -> String {
+    // libzmq's own numbers start here; the operating system has no words for them.
+    const ZMQ_HAUSNUMERO: c_int = 156_384_712;
+    match errno - ZMQ_HAUSNUMERO {
+        51 => "the socket cannot do this now (EFSM)".to_owned(),
+        52 => "the transport does not fit the socket (ENOCOMPATPROTO)".to_owned(),
+        53 => "the context was terminated (ETERM)".to_owned(),
+        54 => "no I/O thread (EMTHREAD)".to_owned(),
+        _ => io::Error::from_raw_os_error(errno).to_string(),
+    }
+}
+
+fn check(result: c_int, what: impl FnOnce() -> String) -> Result<()> {
+    if result == -1 { Err(os_error(&what(), last_errno())) } else { Ok(()) }
+}
+
+fn c_string(endpoint: &str) -> Result<CString> {
+    CString::new(endpoint).map_err(|_| Error::invalid(format!("endpoint {endpoint:?} contains a NUL character")))
+}

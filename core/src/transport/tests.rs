@@ -1,0 +1,306 @@
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::ErrorKind;
+use crate::proto::{Frame as _, RoutingId};
+
+use super::socket::os_error;
+use super::*;
+
+const LONG: Option<Duration> = Some(Duration::from_secs(30));
+
+fn options() -> DealerOptions {
+    DealerOptions {
+        linger: Duration::ZERO,
+        reconnect_min: Duration::from_millis(10),
+        reconnect_max: Duration::from_millis(100),
+        max_message_bytes: 256 << 20,
+    }
+}
+
+fn router() -> (Router, String) {
+    let router = Router::new(256 << 20, 1 << 30).unwrap();
+    let endpoint = router.bind("tcp://127.0.0.1:0").unwrap();
+    (router, endpoint)
+}
+
+fn frames(parts: &[&[u8]]) -> Vec<Bytes> {
+    parts.iter().map(|part| Bytes::copy_from_slice(part)).collect()
+}
+
+fn id(peer: &Frame) -> RoutingId {
+    peer.as_ref().into()
+}
+
+/// Sends once the connection stands.
+fn send(dealer: &Dealer, message: &[Bytes]) {
+    while !dealer.try_send(message).unwrap() {
+        let woken = Poller::default().poll([Interest::dealer(dealer, true)], LONG).unwrap();
+        assert_ne!(woken, Woken::Timeout, "no connection");
+    }
+}
+
+/// The next thing a dealer receives.
+fn recv(dealer: &Dealer) -> Received {
+    loop {
+        match dealer.try_recv().unwrap() {
+            Received::Nothing => {
+                let woken = Poller::default().poll([Interest::dealer(dealer, false)], LONG).unwrap();
+                assert_ne!(woken, Woken::Timeout, "nothing came");
+            }
+            received => return received,
+        }
+    }
+}
+
+/// The next thing a router receives.
+fn incoming(router: &Router) -> Incoming {
+    loop {
+        match router.try_recv().unwrap() {
+            Incoming::Nothing => {
+                let woken = Poller::default().poll([Interest::router(router)], LONG).unwrap();
+                assert_ne!(woken, Woken::Timeout, "nothing came");
+            }
+            received => return received,
+        }
+    }
+}
+
+fn message(router: &Router) -> (RoutingId, Vec<Frame>) {
+    match incoming(router) {
+        Incoming::Message { peer, frames } => (id(&peer), frames),
+        other => panic!("no message but {other:?}"),
+    }
+}
+
+#[test]
+fn frames_of_every_size_arrive_as_they_were_sent() {
+    let (mut router, endpoint) = router();
+    let dealer = Dealer::connect(&endpoint, &options()).unwrap();
+    let sizes = [0, 1, 29, 33, 34, 512, 513, 4096, 8191, 8192, 8193, 100_000, 5 << 20];
+    let sent: Vec<Bytes> = sizes.iter().map(|&size| Bytes::from(vec![size as u8; size])).collect();
+    send(&dealer, &sent);
+    let (peer, received) = message(&router);
+    assert!(received.iter().zip(&sent).all(|(a, b)| a.as_ref() == &b[..]));
+    assert_eq!(received.len(), sent.len());
+    // Copies share their bytes and outlive the original.
+    let copies = received.clone();
+    assert_eq!(copies.last().map(|copy| copy.as_ref().as_ptr()), received.last().map(|frame| frame.as_ref().as_ptr()));
+    drop(received);
+    assert!(matches!(router.send(&peer, copies).unwrap(), Sent::Accepted));
+    assert_eq!(recv(&dealer), Received::Message(sent));
+}
+
+#[test]
+fn a_dealer_cannot_send_before_its_connection_stands() {
+    // A listener that never accepts would still complete the connection; a closed port does not.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let dealer = Dealer::connect(&format!("tcp://127.0.0.1:{port}"), &options()).unwrap();
+    assert!(!dealer.try_send(&frames(&[b"hello"])).unwrap());
+}
+
+#[test]
+fn a_closed_connection_is_reported_on_both_sides() {
+    let (mut broker, endpoint) = router();
+    let dealer = Dealer::connect(&endpoint, &options()).unwrap();
+    send(&dealer, &frames(&[b"hello"]));
+    let (peer, _) = message(&broker);
+    drop(dealer);
+    match incoming(&broker) {
+        Incoming::Gone { peer: gone } => assert_eq!(id(&gone), peer),
+        other => panic!("{other:?}"),
+    }
+    match broker.send(&peer, vec![Frame::copy_from(b"late")]).unwrap() {
+        Sent::Lost(lost) => assert_eq!(lost.len(), 1),
+        other => panic!("{other:?}"),
+    }
+
+    let dealer = Dealer::connect(&endpoint, &options()).unwrap();
+    send(&dealer, &frames(&[b"hello"]));
+    let (peer, _) = message(&broker);
+    assert!(matches!(broker.send(&peer, vec![Frame::copy_from(b"last words")]).unwrap(), Sent::Accepted));
+    drop(broker);
+    assert_eq!(recv(&dealer), Received::Message(frames(&[b"last words"])));
+    assert_eq!(recv(&dealer), Received::Disconnected);
+    assert!(!dealer.try_send(&frames(&[b"nobody is there"])).unwrap());
+}
+
+#[test]
+fn a_burst_of_replies_to_a_slow_reader_loses_nothing() {
+    const REPLIES: u32 = 100_000;
+    let (mut router, endpoint) = router();
+    let dealer = Dealer::connect(&endpoint, &options()).unwrap();
+    send(&dealer, &frames(&[b"go"]));
+    let (peer, _) = message(&router);
+    for number in 0..REPLIES {
+        let mut body = vec![0; 1024];
+        body[..4].copy_from_slice(&number.to_be_bytes());
+        match router.send(&peer, vec![Frame::from(Bytes::from(body))]).unwrap() {
+            Sent::Accepted => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(router.backlog().messages > 0, "the reader was not slow");
+    let reader = thread::spawn(move || {
+        for number in 0..REPLIES {
+            match recv(&dealer) {
+                Received::Message(frames) => assert_eq!(frames[0][..4], number.to_be_bytes()),
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    while let Some(pause) = router.retry_after() {
+        assert!(router.flush().unwrap().is_empty());
+        Poller::default().poll([Interest::router(&router)], Some(pause)).unwrap();
+    }
+    assert_eq!(router.backlog(), Default::default());
+    reader.join().unwrap();
+}
+
+#[test]
+fn a_peer_that_stops_reading_is_lost_when_its_outbox_is_over_the_limit() {
+    let mut router = Router::new(1 << 20, 1 << 20).unwrap();
+    let endpoint = router.bind("tcp://127.0.0.1:0").unwrap();
+    let dealer = Dealer::connect(&endpoint, &options()).unwrap();
+    send(&dealer, &frames(&[b"go"]));
+    let (peer, _) = message(&router);
+    let body = Bytes::from(vec![0; 64 << 10]);
+    let lost = (0..100_000).find_map(|_| match router.send(&peer, vec![Frame::from(body.clone())]).unwrap() {
+        Sent::Accepted => None,
+        Sent::Lost(lost) => Some(lost),
+    });
+    assert_eq!(lost.map(|lost| lost.len()), Some(16));
+    assert_eq!(router.backlog(), Default::default());
+}
+
+#[test]
+fn a_message_over_the_limit_is_dropped_and_reported() {
+    let router = Router::new(1 << 20, 1 << 30).unwrap();
+    let endpoint = router.bind("tcp://127.0.0.1:0").unwrap();
+    let dealer = Dealer::connect(&endpoint, &options()).unwrap();
+    send(&dealer, &vec![Bytes::new(); 100_000]);
+    assert!(matches!(incoming(&router), Incoming::TooLarge { .. }));
+    send(&dealer, &frames(&[b"fine"]));
+    assert_eq!(message(&router).1.len(), 1);
+    // A single frame over the limit never gets as far: libzmq ends the connection.
+    send(&dealer, &[Bytes::from(vec![0; 2 << 20])]);
+    assert!(matches!(incoming(&router), Incoming::Gone { .. }));
+}
+
+#[test]
+fn a_waker_wakes_once_however_often_it_is_called() {
+    let waker = Waker::new().unwrap();
+    let mut poller = Poller::default();
+    for _ in 0..3 {
+        assert_eq!(poller.poll([Interest::waker(&waker)], Some(Duration::ZERO)).unwrap(), Woken::Timeout);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| waker.wake()));
+            }
+        });
+        assert_eq!(poller.poll([Interest::waker(&waker)], LONG).unwrap(), Woken::Ready(1));
+        assert!(poller.readiness(0).readable);
+        waker.clear();
+    }
+}
+
+#[test]
+fn endpoints_that_cannot_be_are_typed_errors() {
+    let (router, taken) = router();
+    for (endpoint, kind) in [
+        ("tcp://127.0.0.1", ErrorKind::InvalidArgument),
+        ("nonsense", ErrorKind::InvalidArgument),
+        ("what://ever", ErrorKind::InvalidArgument),
+        ("tcp://127.0.0.1:1\0", ErrorKind::InvalidArgument),
+        (&taken, ErrorKind::Internal),
+    ] {
+        assert_eq!(router.bind(endpoint).map_err(|error| error.kind()), Err(kind), "{endpoint:?}");
+    }
+    assert_eq!(Dealer::connect("", &options()).err().map(|error| error.kind()), Some(ErrorKind::InvalidArgument));
+}
+
+#[test]
+fn an_unknown_errno_is_an_ordinary_error() {
+    for errno in [0, -1, 9999, i32::MAX, i32::MIN, 156_384_712 + 51, 156_384_712 + 99] {
+        assert_eq!(os_error("cannot", errno).kind(), ErrorKind::Internal);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn descriptors_are_not_inherited_and_connections_are_kept_alive() {
+    use std::os::fd::RawFd;
+
+    let (router, endpoint) = router();
+    let port: u16 = endpoint.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap();
+    let dealer = Dealer::connect(&endpoint, &options()).unwrap();
+    let _waker = Waker::new().unwrap();
+    send(&dealer, &frames(&[b"hello"]));
+    message(&router);
+
+    let mut connections = 0;
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+        let entry = entry.unwrap();
+        let fd: RawFd = entry.file_name().to_string_lossy().parse().unwrap();
+        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
+        let target = target.to_string_lossy().into_owned();
+        if !["socket:", "anon_inode:[event"].iter().any(|kind| target.starts_with(kind)) {
+            continue;
+        }
+        // SAFETY: a descriptor may be closed by another test meanwhile; then the call fails, which is looked at.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+        assert!(flags == -1 || flags & libc::FD_CLOEXEC != 0, "{target} would be inherited");
+        if tcp_ports(fd).is_some_and(|(local, remote)| remote != 0 && (local == port || remote == port)) {
+            connections += 1;
+            assert_eq!(option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
+            assert_eq!(option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), 30);
+            assert_eq!(option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL), 10);
+            assert_eq!(option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT), 3);
+        }
+    }
+    assert_eq!(connections, 2, "both ends of the connection are in this process");
+}
+
+/// Local and remote port of an IPv4 socket.
+#[cfg(target_os = "linux")]
+fn tcp_ports(fd: i32) -> Option<(u16, u16)> {
+    let port = |remote: bool| {
+        // SAFETY: all zero is a valid address, and its true length is passed along.
+        unsafe {
+            let mut address: libc::sockaddr_in = std::mem::zeroed();
+            let mut length = size_of_val(&address) as libc::socklen_t;
+            let pointer = (&raw mut address).cast();
+            let result = if remote {
+                libc::getpeername(fd, pointer, &mut length)
+            } else {
+                libc::getsockname(fd, pointer, &mut length)
+            };
+            (result == 0 && i32::from(address.sin_family) == libc::AF_INET).then(|| u16::from_be(address.sin_port))
+        }
+    };
+    Some((port(false)?, port(true)?))
+}
+
+#[cfg(target_os = "linux")]
+fn option(fd: i32, level: i32, name: i32) -> i32 {
+    let mut value = 0i32;
+    let mut length = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the value has the length that is passed along.
+    unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &mut length) };
+    value
+}
+
+#[test]
+fn the_library_says_what_it_has_and_what_is_missing() {
+    let library = libzmq();
+    assert!(library.version >= (4, 3, 4));
+    for (has, capability) in
+        [(library.curve, Capability::Curve), (library.disconnect_notice, Capability::DisconnectNotice)]
+    {
+        assert_eq!(library.require(capability).is_ok(), has);
+    }
+    let bare = Libzmq { curve: false, disconnect_notice: false, ..library };
+    assert!(bare.require(Capability::Curve).is_err_and(|error| error.to_string().contains("CURVE")));
+}
