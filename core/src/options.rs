@@ -372,9 +372,9 @@ fn endpoints(endpoints: &[String]) -> Result<()> {
         return Err(Error::invalid("at least one endpoint is needed"));
     }
     for endpoint in endpoints {
-        let known = ["tcp://", "ipc://", "inproc://"].iter().any(|scheme| {
-            endpoint.strip_prefix(scheme).is_some_and(|address| !address.is_empty())
-        });
+        let known = ["tcp://", "ipc://", "inproc://"]
+            .iter()
+            .any(|scheme| endpoint.strip_prefix(scheme).is_some_and(|address| !address.is_empty()));
         if !known || endpoint.contains('\0') {
             return Err(Error::invalid(format!(
                 "endpoint {endpoint:?}: expected tcp://host:port, ipc://path or inproc://name"

@@ -190,9 +190,9 @@ impl Client {
     /// A message came.
     pub fn handle_message(&mut self, now: Instant, frames: Vec<Bytes>) {
         let reply = mdp::read_to_client(self.config.protocol, frames).ok();
-        let Some((call, reply)) = self.call.as_mut().zip(reply).filter(|(call, reply)| {
-            call.sent && reply.service == call.service.as_bytes()
-        }) else {
+        let Some((call, reply)) =
+            self.call.as_mut().zip(reply).filter(|(call, reply)| call.sent && reply.service == call.service.as_bytes())
+        else {
             self.strays += 1;
             return;
         };

@@ -24,7 +24,15 @@ const FASTEST: Duration = Duration::from_millis(10);
 
 impl Heartbeat {
     pub(super) fn new(now: Instant, interval: Duration, liveness: u32) -> Self {
-        Heartbeat { interval, liveness, last_sent: now, last_heard: now, last_beat_heard: now, peer_interval: None, slowest: Duration::ZERO }
+        Heartbeat {
+            interval,
+            liveness,
+            last_sent: now,
+            last_heard: now,
+            last_beat_heard: now,
+            peer_interval: None,
+            slowest: Duration::ZERO,
+        }
     }
 
     /// Anything was sent: it counts as a sign of life.

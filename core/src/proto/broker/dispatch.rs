@@ -47,14 +47,7 @@ impl<F: Frame> Broker<F> {
     }
 
     /// Takes a request in and hands it out if a worker is idle.
-    pub(super) fn accept(
-        &mut self,
-        now: Instant,
-        peer: &[u8],
-        protocol: Protocol,
-        service: ServiceName,
-        body: Vec<F>,
-    ) {
+    pub(super) fn accept(&mut self, now: Instant, peer: &[u8], protocol: Protocol, service: ServiceName, body: Vec<F>) {
         self.counters.accepted += 1;
         self.last_request += 1;
         let id = self.last_request;

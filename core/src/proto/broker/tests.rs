@@ -244,7 +244,7 @@ fn an_overdue_attempt_is_given_to_another_worker_and_its_late_answer_dropped() {
     bed.ask("c", V01, "echo", "1");
     let late = bed.address();
     bed.ready("b", V01, "echo");
-    bed.pass(BEAT);
+    bed.pass(BEAT * 6 / 10);
     let address = bed.address();
     bed.answer("a", V01, &late, Part::Final, "late");
     assert!(bed.sent().is_empty());
