@@ -36,7 +36,8 @@ pub(crate) struct Dealer {
 pub(crate) enum Received {
     /// Nothing is there.
     Nothing,
-    /// The connection broke: what was sent and not answered may be lost. libzmq is connecting anew.
+    /// The connection broke: what was sent and not answered may be lost, and what is sent
+    /// on this socket in the next moment may be as well: go on with a fresh one.
     Disconnected,
     /// A message.
     Message(Vec<Bytes>),
