@@ -1,5 +1,6 @@
 //! The blocking client.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use majordomo::ClientOptions;
@@ -101,7 +102,7 @@ impl Client {
         let options = request_options(py, timeout, retries, deadline)?;
         let body = body_of(body)?;
         let stream = call(py, || Stream::start(&self.core, service, body, &options))?;
-        Ok(Parts { core: Mutex::new(Some(Detached::new(stream))) })
+        Ok(Parts { core: Mutex::new(Some(Detached::new(stream))), last: AtomicBool::new(false) })
     }
 
     /// Close the connection. Calls made afterwards raise Closed; closing twice does nothing.
@@ -133,6 +134,7 @@ impl Client {
 #[pyclass(frozen, module = "majordomo")]
 pub(crate) struct Parts {
     core: Mutex<Option<Detached<Stream>>>,
+    last: AtomicBool,
 }
 
 #[pymethods]
@@ -144,9 +146,19 @@ impl Parts {
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Message>> {
         let next = wait(py, |check| {
             let mut stream = self.core.lock().unwrap_or_else(PoisonError::into_inner);
-            stream.as_mut().and_then(|stream| stream.next(check)).transpose()
+            let Some(stream) = stream.as_mut() else { return Ok(None) };
+            let next = stream.parts.next_with(check).transpose();
+            self.last.store(stream.parts.is_final(), Ordering::Release);
+            next
         })?;
         Ok(next.map(Message::from))
+    }
+
+    /// Whether the message that the iterator returned last was the final one.
+    #[getter]
+    #[pyo3(name = "final")]
+    fn is_final(&self) -> bool {
+        self.last.load(Ordering::Acquire)
     }
 
     /// Abandon the request, unless it has ended; the iterator then ends.
@@ -185,9 +197,5 @@ impl Stream {
         // SAFETY: `parts` borrows the client inside the Arc, which does not move and outlives it (see the fields).
         let parts = unsafe { std::mem::transmute::<majordomo::Parts<'_>, majordomo::Parts<'static>>(parts) };
         Ok(Stream { parts, _client: Arc::clone(client) })
-    }
-
-    fn next(&mut self, check: majordomo::wait::Check<'_>) -> Option<majordomo::Result<majordomo::Message>> {
-        self.parts.next_with(check)
     }
 }

@@ -151,6 +151,12 @@ class Parts(AsyncIterator[Message]):
     def __init__(self) -> None:
         self._arrival = _Arrival()
         self._ticket: _majordomo.Ticket | None = None
+        self._final = False
+
+    @property
+    def final(self) -> bool:
+        """Whether the message that the iterator returned last was the final one."""
+        return self._final
 
     def __aiter__(self) -> Parts:
         return self
@@ -161,6 +167,7 @@ class Parts(AsyncIterator[Message]):
             raise StopAsyncIteration
         if isinstance(outcome, Exception):
             raise outcome
+        self._final = self._arrival.exhausted
         return cast(Message, outcome)
 
     async def aclose(self) -> None:
@@ -381,6 +388,11 @@ class _Arrival:
         self._outcomes: deque[_mailbox.Outcome] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._at_end: list[asyncio.Future[None]] = []
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last outcome has been taken."""
+        return self.ended and not self._outcomes
 
     def put(self, outcome: _mailbox.Outcome, last: bool) -> None:
         if self.ended:

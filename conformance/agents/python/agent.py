@@ -1,4 +1,4 @@
-"""The conformance agent of Python: converts lines of JSON into calls of `majordomo`, and outcomes into lines (AGENT.md)."""
+"""The conformance agent of Python: lines of JSON become calls of `majordomo`, and outcomes lines (see AGENT.md)."""
 
 from __future__ import annotations
 
