@@ -1,0 +1,289 @@
+//! `mdcli_t`: the blocking client.
+
+use std::ffi::{c_char, c_int};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use majordomo::client::Parts;
+use majordomo::{Client, ClientOptions, Error, RequestOptions, Result, Wake};
+
+use crate::arguments::{count, invalid, milliseconds, optional_milliseconds, place, text};
+use crate::error::last_call;
+use crate::guard::{guard, guard_on};
+use crate::logging::set_verbose;
+use crate::message::{self, mdmsg_t};
+use crate::registry::{self, Handle};
+
+/// A blocking client: asks services by name and waits for the answer, with the Guide's timeout and retries. Threads: one
+/// call at a time; a second thread meanwhile gets MD_EBUSY. A client made before a fork is MD_ECLOSED in the child.
+pub struct mdcli_t {
+    _opaque: [u8; 0],
+}
+
+pub(crate) struct Session {
+    state: Mutex<State>,
+    /// The connected client once more, for a destroy while another thread is in a call.
+    closer: Mutex<Option<Arc<Client>>>,
+    errno: AtomicI32,
+}
+
+struct State {
+    options: ClientOptions,
+    stream: Option<Stream>,
+    /// Made by the first request, and anew after an option changed that a connection cannot change.
+    client: Option<Arc<Client>>,
+}
+
+/// A stream that is being read, with the client it borrows.
+struct Stream {
+    // Declared, and so dropped, before the client that it borrows.
+    parts: Parts<'static>,
+    _client: Arc<Client>,
+}
+
+impl Handle for Session {
+    type Opaque = mdcli_t;
+    const TAG: usize = 2;
+
+    fn set_errno(&self, number: c_int) {
+        self.errno.store(number, Ordering::Relaxed);
+    }
+}
+
+/// Makes a client of the broker at an endpoint such as "tcp://127.0.0.1:5555"; several endpoints are separated by
+/// commas, and the next one is tried when the current one is silent. It connects with its first request. verbose, if not
+/// 0, logs to standard error. Result: the client, or NULL on failure (md_errno tells why; NULL is MD_EINVAL). Ownership:
+/// the caller's, until mdcli_destroy.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_new(broker: *const c_char, verbose: c_int) -> *mut mdcli_t {
+    guard(|| {
+        set_verbose(verbose);
+        // SAFETY: a string or NULL, as the header demands.
+        let options = ClientOptions::new(unsafe { text(broker, "broker") }?);
+        options.validate()?;
+        let state = Mutex::new(State { options, stream: None, client: None });
+        Ok(registry::insert(Session { state, closer: Mutex::default(), errno: AtomicI32::new(0) }))
+    })
+}
+
+/// Closes and destroys *self_p and sets it to NULL. Ownership: takes *self_p. Does nothing if *self_p is NULL already;
+/// NULL for self_p itself sets md_errno to MD_EINVAL. Threads: a call that another thread is in ends with MD_ECLOSED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_destroy(self_p: *mut *mut mdcli_t) {
+    guard(|| {
+        // SAFETY: a place for a handle or NULL, as the header demands.
+        let this = std::mem::replace(unsafe { place(self_p, "self_p") }?, std::ptr::null_mut());
+        if !this.is_null() {
+            let session = registry::remove::<Session>(this)?;
+            let client = session.closer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(client) = client {
+                client.close();
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Sets how long one attempt may take, in milliseconds: 2500 at first, at least 1. Result: 0, or -1 on failure (NULL and
+/// other values are MD_EINVAL). Applies to later requests.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_set_timeout(this: *mut mdcli_t, timeout_ms: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let timeout = milliseconds(timeout_ms, "timeout")?;
+        session.configure(|options| options.timeout = timeout)
+    })
+}
+
+/// Sets how often a request is sent at most, the first time included: 3 at first, at least 1. Result: 0, or -1 on failure
+/// (NULL and other values are MD_EINVAL). Applies to later requests.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_set_retries(this: *mut mdcli_t, retries: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let retries = count(retries, "retries")?;
+        session.configure(|options| options.retries = retries)
+    })
+}
+
+/// Sets how long a whole request may take, in milliseconds; 0, as at first, is timeout times retries. Result: 0, or -1 on
+/// failure (NULL and other values are MD_EINVAL). Applies to later requests.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_set_deadline(this: *mut mdcli_t, deadline_ms: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let deadline = optional_milliseconds(deadline_ms, "deadline")?;
+        session.configure(|options| options.deadline = deadline)
+    })
+}
+
+/// Sets the protocol version: "0.1", as at first, or "0.2". Result: 0, or -1 on failure (NULL and other values are
+/// MD_EINVAL). The next request makes a new connection.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_set_protocol(this: *mut mdcli_t, protocol: *const c_char) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        // SAFETY: a string or NULL, as the header demands.
+        let protocol = unsafe { text(protocol, "protocol") }?.parse()?;
+        session.reconnect_with(|options| options.protocol = protocol)
+    })
+}
+
+/// Sets the largest message that is sent or accepted, in bytes: 256 MiB at first. Result: 0, or -1 on failure (NULL and 0
+/// are MD_EINVAL). The next request makes a new connection.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_set_max_message_bytes(this: *mut mdcli_t, bytes: usize) -> c_int {
+    guard_on(this, |session: &Arc<Session>| session.reconnect_with(|options| options.max_message_bytes = bytes))
+}
+
+/// Sets the first and the longest pause before a broken connection is made again, in milliseconds: 100 and 32000 at
+/// first. Result: 0, or -1 on failure (NULL and values below 1 are MD_EINVAL). The next request makes a new connection.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_set_reconnect(this: *mut mdcli_t, min_ms: c_int, max_ms: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let (min, max) = (milliseconds(min_ms, "reconnect_min")?, milliseconds(max_ms, "reconnect_max")?);
+        session.reconnect_with(|options| (options.reconnect_min, options.reconnect_max) = (min, max))
+    })
+}
+
+/// Sends *request_p to a service and waits for the reply, sending again when an attempt takes too long. Result: the
+/// reply, or NULL on failure; mdcli_errno tells why. A signal that the calling thread handles meanwhile ends the call with
+/// MD_ECANCELLED. Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a
+/// client that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone); the reply is the caller's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_send(
+    this: *mut mdcli_t,
+    service: *const c_char,
+    request_p: *mut *mut mdmsg_t,
+) -> *mut mdmsg_t {
+    guard_on(this, |session: &Arc<Session>| {
+        let mut state = session.exclusive()?;
+        // SAFETY: a place for a message and a string, or NULL, as the header demands.
+        let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
+        state.stream = None;
+        let client = session.connected(&mut state)?;
+        client.request_with(service, request, &state.request_options(), &mut until_signal).map(message::give)
+    })
+}
+
+/// Sends *request_p to a service whose answer comes in parts (protocol 0.2); mdcli_next gives them. Result: 0, or -1 on
+/// failure; mdcli_errno tells why. Ownership: as mdcli_send. What is left of an earlier stream is given up.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_stream(
+    this: *mut mdcli_t,
+    service: *const c_char,
+    request_p: *mut *mut mdmsg_t,
+) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let mut state = session.exclusive()?;
+        // SAFETY: a place for a message and a string, or NULL, as the header demands.
+        let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
+        state.stream = None;
+        let client = session.connected(&mut state)?;
+        let parts = client.stream_with(service, request, &state.request_options())?;
+        // SAFETY: the parts borrow the client inside the Arc, which stays where it is while the Arc beside them lives.
+        let parts = unsafe { std::mem::transmute::<Parts<'_>, Parts<'static>>(parts) };
+        state.stream = Some(Stream { parts, _client: Arc::clone(&client) });
+        Ok(0)
+    })
+}
+
+/// Waits for the next part of the answer to mdcli_stream; the final part is the last. Result: the part, or NULL: with
+/// mdcli_errno 0 behind the last part, or else on failure, which ends the stream. MD_EINVAL if there is no stream, and
+/// for NULL. Signals: as mdcli_send. Ownership: the part is the caller's.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_next(this: *mut mdcli_t) -> *mut mdmsg_t {
+    guard_on(this, |session: &Arc<Session>| {
+        let mut state = session.exclusive()?;
+        let stream = state.stream.as_mut().ok_or_else(|| invalid("there is no stream: mdcli_stream starts one"))?;
+        match stream.parts.next_with(&mut until_signal) {
+            Some(Ok(part)) => Ok(message::give(part)),
+            Some(Err(failure)) => {
+                state.stream = None;
+                Err(failure)
+            }
+            None => {
+                state.stream = None;
+                Ok(std::ptr::null_mut())
+            }
+        }
+    })
+}
+
+/// How the last call on this client ended: 0, or a number MD_E...; on the thread that made it always that thread's own
+/// last call. md_errtext has the details. NULL, or a handle that is none: the thread's md_errno.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_errno(this: *mut mdcli_t) -> c_int {
+    guard(|| Ok(errno(this, |session: &Session| session.errno.load(Ordering::Relaxed))))
+}
+
+/// What the `errno` function of a handle gives.
+pub(crate) fn errno<H: Handle>(this: *mut H::Opaque, stored: impl FnOnce(&H) -> c_int) -> c_int {
+    match registry::get::<H>(this) {
+        Ok(handle) => last_call(this.addr()).unwrap_or_else(|| stored(&handle)),
+        Err(_) => crate::error::md_errno(),
+    }
+}
+
+/// The hook of a blocking call: a signal ends it.
+pub(crate) fn until_signal(wake: Wake) -> ControlFlow<()> {
+    match wake {
+        Wake::Interrupted => ControlFlow::Break(()),
+        Wake::Tick => ControlFlow::Continue(()),
+    }
+}
+
+impl Session {
+    fn exclusive(&self) -> Result<MutexGuard<'_, State>> {
+        registry::exclusive::<Session, _>(&self.state)
+    }
+
+    /// Changes options that count from the next request on.
+    fn configure(&self, change: impl FnOnce(&mut ClientOptions)) -> Result<c_int> {
+        self.exclusive()?.change(change)
+    }
+
+    /// Changes options that a connection cannot change: it is closed, and the next request makes another.
+    fn reconnect_with(&self, change: impl FnOnce(&mut ClientOptions)) -> Result<c_int> {
+        let mut state = self.exclusive()?;
+        state.change(change)?;
+        (state.stream, state.client) = (None, None);
+        *self.closer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(0)
+    }
+
+    fn connected(&self, state: &mut State) -> Result<Arc<Client>> {
+        if let Some(client) = &state.client {
+            return Ok(Arc::clone(client));
+        }
+        let client = Arc::new(Client::with_options(state.options.clone())?);
+        state.client = Some(Arc::clone(&client));
+        *self.closer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&client));
+        Ok(client)
+    }
+}
+
+impl State {
+    fn change(&mut self, change: impl FnOnce(&mut ClientOptions)) -> Result<c_int> {
+        let mut options = self.options.clone();
+        change(&mut options);
+        options.validate()?;
+        self.options = options;
+        Ok(0)
+    }
+
+    fn request_options(&self) -> RequestOptions {
+        request_options(&self.options)
+    }
+}
+
+/// The options that each request carries with it, so that a change does not need another connection.
+pub(crate) fn request_options(options: &ClientOptions) -> RequestOptions {
+    RequestOptions {
+        timeout: Some(options.timeout),
+        retries: Some(options.retries),
+        deadline: Some(options.deadline.unwrap_or_else(|| options.timeout.saturating_mul(options.retries))),
+    }
+}
+
+/// An option that has to be set before the first use.
+pub(crate) fn too_late(option: &str) -> Error {
+    invalid(format!("{option} is set before the first use"))
+}

@@ -1,0 +1,396 @@
+//! `mdcli_async_t`: many requests at once, answers as they come.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::{c_char, c_int};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use bytes::Bytes;
+use majordomo::aio::{Client, ClientEvent, Inbox, Part, Ticket};
+use majordomo::{ClientOptions, Error, ErrorKind, Message, Result};
+
+use crate::arguments::{count, invalid, milliseconds, optional_milliseconds, patience, place, text};
+use crate::bell::Bell;
+use crate::client::{errno, request_options, too_late};
+use crate::guard::{guard, guard_on};
+use crate::logging::set_verbose;
+use crate::message::{self, mdmsg_t};
+use crate::registry::{self, Handle};
+
+/// An asynchronous client: mdcli_async_send returns at once, mdcli_async_recv gives the outcomes as they come. Threads:
+/// any number may use it at once, also to send while others wait. A client made before a fork is MD_ECLOSED in the child.
+pub struct mdcli_async_t {
+    _opaque: [u8; 0],
+}
+
+pub(crate) struct Session {
+    state: Mutex<State>,
+    inbox: Arc<Inbox<ClientEvent>>,
+    bell: Arc<Bell>,
+    errno: AtomicI32,
+}
+
+struct State {
+    options: ClientOptions,
+    /// Made by the first request.
+    client: Option<Client>,
+    last_ticket: i64,
+    pending: HashMap<u64, Pending>,
+    /// Outcomes that nobody has received yet.
+    ready: VecDeque<Outcome>,
+    /// How many threads wait for the bell.
+    waiting: usize,
+}
+
+struct Pending {
+    ticket: Ticket,
+    /// Whether each part is an outcome of its own; else they wait here for the final one.
+    stream: bool,
+    frames: Vec<Bytes>,
+}
+
+struct Outcome {
+    ticket: i64,
+    result: Result<Message>,
+    more: bool,
+}
+
+impl Handle for Session {
+    type Opaque = mdcli_async_t;
+    const TAG: usize = 3;
+
+    fn set_errno(&self, number: c_int) {
+        self.errno.store(number, Ordering::Relaxed);
+    }
+}
+
+/// Makes an asynchronous client of the broker at an endpoint such as "tcp://127.0.0.1:5555"; several endpoints are
+/// separated by commas. It connects with its first request. verbose, if not 0, logs to standard error. Result: the client,
+/// or NULL on failure (md_errno tells why; NULL is MD_EINVAL). Ownership: the caller's, until mdcli_async_destroy.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_async_new(broker: *const c_char, verbose: c_int) -> *mut mdcli_async_t {
+    guard(|| {
+        set_verbose(verbose);
+        // SAFETY: a string or NULL, as the header demands.
+        let options = ClientOptions::new(unsafe { text(broker, "broker") }?);
+        options.validate()?;
+        let bell = Arc::new(Bell::new()?);
+        let ringer = Arc::clone(&bell);
+        let inbox = Inbox::new(move || ringer.ring());
+        let state = State {
+            options,
+            client: None,
+            last_ticket: 0,
+            pending: HashMap::new(),
+            ready: VecDeque::new(),
+            waiting: 0,
+        };
+        Ok(registry::insert(Session { state: Mutex::new(state), inbox, bell, errno: AtomicI32::new(0) }))
+    })
+}
+
+/// Closes and destroys *self_p, gives up what is outstanding, and sets *self_p to NULL. Ownership: takes *self_p. Does
+/// nothing if *self_p is NULL already; NULL for self_p itself sets md_errno to MD_EINVAL. Threads: another thread that
+/// waits in mdcli_async_recv gets MD_ECLOSED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_async_destroy(self_p: *mut *mut mdcli_async_t) {
+    guard(|| {
+        // SAFETY: a place for a handle or NULL, as the header demands.
+        let this = std::mem::replace(unsafe { place(self_p, "self_p") }?, std::ptr::null_mut());
+        if !this.is_null() {
+            let session = registry::remove::<Session>(this)?;
+            // Outside the lock: closing reports every outstanding request to the inbox.
+            let client = session.locked().ok().and_then(|mut state| state.client.take());
+            if let Some(client) = client {
+                client.close();
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Sets how long one attempt may take, in milliseconds: 2500 at first, at least 1. Result: 0, or -1 on failure (NULL and
+/// other values are MD_EINVAL). Applies to later requests.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_set_timeout(this: *mut mdcli_async_t, timeout_ms: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let timeout = milliseconds(timeout_ms, "timeout")?;
+        session.configure(|options| options.timeout = timeout)
+    })
+}
+
+/// Sets how often a request is sent at most, the first time included: 3 at first, at least 1. Result: 0, or -1 on failure
+/// (NULL and other values are MD_EINVAL). Applies to later requests.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_set_retries(this: *mut mdcli_async_t, retries: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let retries = count(retries, "retries")?;
+        session.configure(|options| options.retries = retries)
+    })
+}
+
+/// Sets how long a whole request may take, in milliseconds; 0, as at first, is timeout times retries. Result: 0, or -1 on
+/// failure (NULL and other values are MD_EINVAL). Applies to later requests.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_set_deadline(this: *mut mdcli_async_t, deadline_ms: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let deadline = optional_milliseconds(deadline_ms, "deadline")?;
+        session.configure(|options| options.deadline = deadline)
+    })
+}
+
+/// Sets the protocol version: "0.1", as at first, or "0.2". Result: 0, or -1 on failure: MD_EINVAL for NULL, for another
+/// version, and after the first request.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_async_set_protocol(this: *mut mdcli_async_t, protocol: *const c_char) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        // SAFETY: a string or NULL, as the header demands.
+        let protocol = unsafe { text(protocol, "protocol") }?.parse()?;
+        session.prepare("protocol", |options| options.protocol = protocol)
+    })
+}
+
+/// Sets the largest message that is sent or accepted, in bytes: 256 MiB at first. Result: 0, or -1 on failure: MD_EINVAL
+/// for NULL, for 0, and after the first request.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_set_max_message_bytes(this: *mut mdcli_async_t, bytes: usize) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        session.prepare("max_message_bytes", |options| options.max_message_bytes = bytes)
+    })
+}
+
+/// Sets how many requests are in flight at once, each on a connection of its own: 64 at first. Result: 0, or -1 on
+/// failure: MD_EINVAL for NULL, for 0, and after the first request.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_set_max_in_flight(this: *mut mdcli_async_t, requests: usize) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        session.prepare("max_in_flight", |options| options.max_in_flight = requests)
+    })
+}
+
+/// Sets how many further requests may wait for their turn; beyond these a request fails with MD_EQUEUEFULL: 10000 at
+/// first. Result: 0, or -1 on failure: MD_EINVAL for NULL and after the first request.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_set_max_waiting(this: *mut mdcli_async_t, requests: usize) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        session.prepare("max_waiting", |options| options.max_waiting = requests)
+    })
+}
+
+/// Sets the first and the longest pause before a broken connection is made again, in milliseconds: 100 and 32000 at
+/// first. Result: 0, or -1 on failure: MD_EINVAL for NULL, for values below 1, and after the first request.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_set_reconnect(this: *mut mdcli_async_t, min_ms: c_int, max_ms: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let (min, max) = (milliseconds(min_ms, "reconnect_min")?, milliseconds(max_ms, "reconnect_max")?);
+        session.prepare("reconnect", |options| (options.reconnect_min, options.reconnect_max) = (min, max))
+    })
+}
+
+/// Sends *request_p to a service and returns at once. Result: the request's ticket, above 0, or -1 on failure. Each
+/// ticket has exactly one outcome, which mdcli_async_recv gives with it; the parts of a streamed answer are joined.
+/// Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a client that
+/// cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_async_send(
+    this: *mut mdcli_async_t,
+    service: *const c_char,
+    request_p: *mut *mut mdmsg_t,
+) -> i64 {
+    guard_on(this, |session: &Arc<Session>| {
+        // SAFETY: a place for a message and a string, or NULL, as the header demands.
+        let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
+        session.submit(service, request, false)
+    })
+}
+
+/// The same for a service whose answer comes in parts (protocol 0.2): mdcli_async_recv_part gives each of them as it
+/// comes. Result, ownership: as mdcli_async_send.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_async_stream(
+    this: *mut mdcli_async_t,
+    service: *const c_char,
+    request_p: *mut *mut mdmsg_t,
+) -> i64 {
+    guard_on(this, |session: &Arc<Session>| {
+        // SAFETY: a place for a message and a string, or NULL, as the header demands.
+        let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
+        session.submit(service, request, true)
+    })
+}
+
+/// Waits for the next outcome of any request, at most wait_ms milliseconds; -1 is for ever, 0 not at all. Result: the
+/// reply, with its request's ticket in *ticket_p; or NULL, with *ticket_p telling which request failed and
+/// mdcli_async_errno why. NULL with *ticket_p 0 is about the call itself: MD_ETIMEOUT when nothing came in time,
+/// MD_ECANCELLED when the thread handled a signal, MD_EINVAL when nothing is outstanding, and for NULL. Ownership: the
+/// reply is the caller's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_async_recv(
+    this: *mut mdcli_async_t,
+    ticket_p: *mut i64,
+    wait_ms: c_int,
+) -> *mut mdmsg_t {
+    guard_on(this, |session: &Arc<Session>| {
+        // SAFETY: a place for the result or NULL, as the header demands.
+        let ticket = unsafe { place(ticket_p, "ticket_p") }?;
+        *ticket = 0;
+        let outcome = session.receive(wait_ms)?;
+        *ticket = outcome.ticket;
+        outcome.result.map(message::give)
+    })
+}
+
+/// The same, telling also in *more_p whether further parts of the same answer follow: 1 yes, 0 no (always so for
+/// mdcli_async_send). Result, ownership, NULL: as mdcli_async_recv.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_async_recv_part(
+    this: *mut mdcli_async_t,
+    ticket_p: *mut i64,
+    more_p: *mut c_int,
+    wait_ms: c_int,
+) -> *mut mdmsg_t {
+    guard_on(this, |session: &Arc<Session>| {
+        // SAFETY: places for the results or NULL, as the header demands.
+        let (ticket, more) = unsafe { (place(ticket_p, "ticket_p")?, place(more_p, "more_p")?) };
+        (*ticket, *more) = (0, 0);
+        let outcome = session.receive(wait_ms)?;
+        (*ticket, *more) = (outcome.ticket, c_int::from(outcome.more));
+        outcome.result.map(message::give)
+    })
+}
+
+/// Gives up a request: its outcome is MD_ECANCELLED, unless it has one already. Result: 0, also when the outcome was there
+/// first; -1 on failure: MD_EINVAL for a ticket that is not outstanding, and for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_cancel(this: *mut mdcli_async_t, ticket: i64) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let state = session.locked()?;
+        let pending = u64::try_from(ticket).ok().and_then(|ticket| state.pending.get(&ticket));
+        match pending {
+            Some(pending) => pending.ticket.cancel(),
+            None if state.ready.iter().any(|outcome| outcome.ticket == ticket) => {}
+            None => return Err(invalid(format!("ticket {ticket} is not outstanding"))),
+        }
+        Ok(0)
+    })
+}
+
+/// How many requests have been sent whose outcome mdcli_async_recv has not given yet. Result: the number; 0 on failure,
+/// too (NULL is MD_EINVAL).
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_outstanding(this: *mut mdcli_async_t) -> usize {
+    guard_on(this, |session: &Arc<Session>| {
+        let state = session.locked()?;
+        Ok(state.pending.len() + state.ready.iter().filter(|outcome| !outcome.more).count())
+    })
+}
+
+/// A descriptor for poll() that is readable while outcomes wait; mdcli_async_recv with wait_ms 0 then gives them (now and
+/// then there is none after all: MD_ETIMEOUT). Result: the descriptor, or -1 on failure (NULL is MD_EINVAL). Ownership:
+/// the client's; do not read from it or close it.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_fd(this: *mut mdcli_async_t) -> c_int {
+    guard_on(this, |session: &Arc<Session>| Ok(session.bell.descriptor()))
+}
+
+/// How the last call on this client ended: 0, or a number MD_E...; on the thread that made it always that thread's own
+/// last call. md_errtext has the details. NULL, or a handle that is none: the thread's md_errno.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_errno(this: *mut mdcli_async_t) -> c_int {
+    guard(|| Ok(errno(this, |session: &Session| session.errno.load(Ordering::Relaxed))))
+}
+
+impl Session {
+    /// Never held while waiting.
+    fn locked(&self) -> Result<MutexGuard<'_, State>> {
+        self.state.lock().map_err(|_| Error::new(ErrorKind::Internal, "an earlier call on this client failed inside"))
+    }
+
+    /// Changes options that each request carries.
+    fn configure(&self, change: impl FnOnce(&mut ClientOptions)) -> Result<c_int> {
+        let mut state = self.locked()?;
+        let mut options = state.options.clone();
+        change(&mut options);
+        options.validate()?;
+        state.options = options;
+        Ok(0)
+    }
+
+    /// Changes options of the connections.
+    fn prepare(&self, option: &str, change: impl FnOnce(&mut ClientOptions)) -> Result<c_int> {
+        if self.locked()?.client.is_some() {
+            return Err(too_late(option));
+        }
+        self.configure(change)
+    }
+
+    fn submit(&self, service: &str, request: Message, stream: bool) -> Result<i64> {
+        let mut state = self.locked()?;
+        let client = match &state.client {
+            Some(client) => client.clone(),
+            None => Client::with_options(state.options.clone())?,
+        };
+        state.client = Some(client.clone());
+        state.last_ticket += 1;
+        let number = state.last_ticket;
+        let ticket = client.submit(service, request, &request_options(&state.options), &self.inbox, number.unsigned_abs());
+        state.pending.insert(number.unsigned_abs(), Pending { ticket, stream, frames: Vec::new() });
+        Ok(number)
+    }
+
+    fn receive(&self, wait_ms: c_int) -> Result<Outcome> {
+        let deadline = patience(wait_ms)?.map(|patience| Instant::now() + patience);
+        let mut state = self.locked()?;
+        loop {
+            self.bell.hush();
+            state.collect(&self.inbox);
+            let outcome = state.ready.pop_front();
+            // Whoever waits beside this thread goes on: to the next outcome, or to learn that there is none to come.
+            if !state.ready.is_empty() || (state.pending.is_empty() && state.waiting > 0) {
+                self.bell.ring();
+            }
+            if let Some(outcome) = outcome {
+                return Ok(outcome);
+            }
+            if state.pending.is_empty() {
+                return Err(invalid("no request is outstanding"));
+            }
+            state.waiting += 1;
+            drop(state);
+            let rung = self.bell.wait(deadline);
+            state = self.locked()?;
+            state.waiting -= 1;
+            if !rung? {
+                return Err(Error::new(ErrorKind::Timeout, format!("no request came to an end within {wait_ms} ms")));
+            }
+        }
+    }
+}
+
+impl State {
+    /// Turns what has come into outcomes.
+    fn collect(&mut self, inbox: &Inbox<ClientEvent>) {
+        let mut events = Vec::new();
+        inbox.drain(&mut events);
+        for ClientEvent { token, part } in events {
+            let Some(pending) = self.pending.get_mut(&token) else { continue };
+            let ticket = token.cast_signed();
+            match part {
+                Part::Partial(message) if pending.stream => {
+                    self.ready.push_back(Outcome { ticket, result: Ok(message), more: true });
+                }
+                Part::Partial(message) => pending.frames.extend(message),
+                Part::Done(result) => {
+                    let mut frames = std::mem::take(&mut pending.frames);
+                    self.pending.remove(&token);
+                    let result = result.map(|last| {
+                        frames.extend(last);
+                        Message::from_frames(frames)
+                    });
+                    self.ready.push_back(Outcome { ticket, result, more: false });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! `mdmsg_t`: a body as a list of frames that C builds, reads and takes apart.
+
+use std::collections::VecDeque;
+use std::ffi::{c_char, c_int, c_void};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use majordomo::{Message, Result};
+
+use crate::arguments::{bytes, duplicate, invalid, place};
+use crate::guard::{guard, guard_on};
+use crate::registry::{self, Handle};
+
+/// A message: an ordered list of byte frames, the body of a request or of a reply. Frames may be empty and may hold
+/// any bytes. Threads: one call at a time; a second thread meanwhile gets MD_EBUSY. A message may go from thread to
+/// thread, and survives a fork.
+pub struct mdmsg_t {
+    _opaque: [u8; 0],
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Frames {
+    list: VecDeque<Bytes>,
+    /// Which frame mdmsg_next gives.
+    cursor: usize,
+}
+
+impl Handle for Mutex<Frames> {
+    type Opaque = mdmsg_t;
+    const TAG: usize = 1;
+    const SURVIVES_FORK: bool = true;
+}
+
+/// A new handle of `message`'s frames.
+pub(crate) fn give(message: Message) -> *mut mdmsg_t {
+    registry::insert(Mutex::new(Frames { list: message.into_frames().into(), cursor: 0 }))
+}
+
+/// The message that `place` holds, taken out of it: the handle is gone and `place` is NULL afterwards.
+///
+/// # Safety
+/// `place` is NULL or points to a handle that nothing else uses now.
+pub(crate) unsafe fn take(message: *mut *mut mdmsg_t, argument: &str) -> Result<Message> {
+    // SAFETY: the caller's promise.
+    let place = unsafe { place(message, argument) }?;
+    let object = registry::get::<Mutex<Frames>>(*place)?;
+    // Refused before it is taken: a message that another thread is reading stays whole.
+    let list = std::mem::take(&mut *exclusive(&object)?).list;
+    registry::remove::<Mutex<Frames>>(*place)?;
+    *place = std::ptr::null_mut();
+    Ok(Message::from_frames(list.into()))
+}
+
+/// The same for a message that need not be there: NULL in `place` gives `None`.
+///
+/// # Safety
+/// As [`take`].
+pub(crate) unsafe fn take_optional(message: *mut *mut mdmsg_t, argument: &str) -> Result<Option<Message>> {
+    // SAFETY: the caller's promise.
+    if unsafe { place(message, argument) }?.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { take(message, argument) }.map(Some)
+}
+
+/// Makes an empty message. Result: the message, or NULL on failure. Ownership: the caller's, until mdmsg_destroy or a
+/// function that takes it.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdmsg_new() -> *mut mdmsg_t {
+    guard(|| Ok(registry::insert(Mutex::new(Frames::default()))))
+}
+
+/// Destroys *self_p and sets it to NULL. Ownership: takes *self_p. Does nothing if *self_p is NULL already; NULL for
+/// self_p itself sets md_errno to MD_EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_destroy(self_p: *mut *mut mdmsg_t) {
+    guard(|| {
+        // SAFETY: a place for a handle or NULL, as the header demands.
+        let this = std::mem::replace(unsafe { place(self_p, "self_p") }?, std::ptr::null_mut());
+        if !this.is_null() {
+            registry::remove::<Mutex<Frames>>(this)?;
+        }
+        Ok(())
+    });
+}
+
+/// Makes a second message with the same frames; their bytes are shared, not copied. Result: the new message, or NULL on
+/// failure. Ownership: the caller's. self stays as it is; NULL is MD_EINVAL.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdmsg_dup(this: *mut mdmsg_t) -> *mut mdmsg_t {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        let copy = exclusive(message)?.clone();
+        Ok(registry::insert(Mutex::new(copy)))
+    })
+}
+
+/// Result: the number of frames; 0 for an empty message, and on failure (NULL is MD_EINVAL).
+#[unsafe(no_mangle)]
+pub extern "C" fn mdmsg_size(this: *mut mdmsg_t) -> usize {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| Ok(exclusive(message)?.list.len()))
+}
+
+/// Result: the length of all frames together in bytes; 0 on failure, too (NULL is MD_EINVAL).
+#[unsafe(no_mangle)]
+pub extern "C" fn mdmsg_content_size(this: *mut mdmsg_t) -> usize {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| Ok(exclusive(message)?.list.iter().map(Bytes::len).sum()))
+}
+
+/// Adds a frame at the end, a copy of size bytes at data. Result: 0, or -1 on failure. data may be NULL only if size is
+/// 0: an empty frame. NULL for self is MD_EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_addmem(this: *mut mdmsg_t, data: *const c_void, size: usize) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        // SAFETY: memory of that size, as the header demands.
+        let frame = Bytes::copy_from_slice(unsafe { bytes(data, size) }?);
+        exclusive(message)?.list.push_back(frame);
+        Ok(0)
+    })
+}
+
+/// Adds a frame at the front, a copy of size bytes at data. Result: 0, or -1 on failure. data may be NULL only if size
+/// is 0: an empty frame. NULL for self is MD_EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_pushmem(this: *mut mdmsg_t, data: *const c_void, size: usize) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        // SAFETY: memory of that size, as the header demands.
+        let frame = Bytes::copy_from_slice(unsafe { bytes(data, size) }?);
+        exclusive(message)?.list.push_front(frame);
+        Ok(0)
+    })
+}
+
+/// Adds a frame at the end, a copy of the string without its NUL. Result: 0, or -1 on failure. NULL for any argument is
+/// MD_EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_addstr(this: *mut mdmsg_t, string: *const c_char) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        // SAFETY: a string or NULL, as the header demands.
+        let frame = Bytes::copy_from_slice(unsafe { text_bytes(string) }?);
+        exclusive(message)?.list.push_back(frame);
+        Ok(0)
+    })
+}
+
+/// Adds a frame at the front, a copy of the string without its NUL. Result: 0, or -1 on failure. NULL for any argument
+/// is MD_EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_pushstr(this: *mut mdmsg_t, string: *const c_char) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        // SAFETY: a string or NULL, as the header demands.
+        let frame = Bytes::copy_from_slice(unsafe { text_bytes(string) }?);
+        exclusive(message)?.list.push_front(frame);
+        Ok(0)
+    })
+}
+
+/// Moves all frames of *frames_p to the end of self, without copying. Result: 0, or -1 on failure. Ownership: takes
+/// *frames_p and sets it to NULL; leaves it alone on failure. NULL for any argument, or self itself, is MD_EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_append(this: *mut mdmsg_t, frames_p: *mut *mut mdmsg_t) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        let mut own = exclusive(message)?;
+        // SAFETY: a place for a handle or NULL, as the header demands.
+        let more = unsafe { take_other(this, frames_p) }?;
+        own.list.extend(more.into_frames());
+        Ok(0)
+    })
+}
+
+/// Moves all frames of *frames_p to the front of self, in their order, without copying. Result: 0, or -1 on failure.
+/// Ownership: takes *frames_p and sets it to NULL; leaves it alone on failure. NULL for any argument, or self itself, is
+/// MD_EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_prepend(this: *mut mdmsg_t, frames_p: *mut *mut mdmsg_t) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        let mut own = exclusive(message)?;
+        // SAFETY: a place for a handle or NULL, as the header demands.
+        let more = unsafe { take_other(this, frames_p) }?;
+        let rest = std::mem::replace(&mut own.list, more.into_frames().into());
+        own.list.extend(rest);
+        Ok(0)
+    })
+}
+
+/// Removes the first frame. Result: a message of that one frame, or NULL if there is none, or on failure (NULL is
+/// MD_EINVAL). Ownership: the caller's.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdmsg_pop(this: *mut mdmsg_t) -> *mut mdmsg_t {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        let first = exclusive(message)?.list.pop_front();
+        Ok(first.map_or(std::ptr::null_mut(), |frame| give(Message::from(frame))))
+    })
+}
+
+/// Removes the first frame. Result: its bytes as a string, with a NUL behind them, or NULL if there is none, or on
+/// failure (NULL is MD_EINVAL). Ownership: the caller's, who ends it with free(). A frame that holds a NUL itself seems
+/// to end there: read such frames with mdmsg_frame.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdmsg_popstr(this: *mut mdmsg_t) -> *mut c_char {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        let mut message = exclusive(message)?;
+        let copy = message.list.front().map_or(Ok(std::ptr::null_mut()), |frame| duplicate(frame))?;
+        message.list.pop_front();
+        Ok(copy)
+    })
+}
+
+/// Looks at the frame at index, counted from 0: *data_p and *size_p are set to where it is and how long it is, also for
+/// an empty frame (*data_p is then not NULL either). Result: 0, or -1 on failure: MD_EINVAL past the last frame and for
+/// NULL. Ownership: the bytes stay the message's; valid until that frame is popped or the message sent or destroyed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_frame(
+    this: *mut mdmsg_t,
+    index: usize,
+    data_p: *mut *const c_void,
+    size_p: *mut usize,
+) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        // SAFETY: places for the results or NULL, as the header demands.
+        let (data, size) = unsafe { (place(data_p, "data_p")?, place(size_p, "size_p")?) };
+        let message = exclusive(message)?;
+        let frame = message.frame(index)?;
+        (*data, *size) = (frame.as_ptr().cast(), frame.len());
+        Ok(0)
+    })
+}
+
+/// Looks at the first frame; mdmsg_next goes on from there. Result: where the frame is, with its length in *size_p; NULL
+/// if there is none, or on failure (NULL for any argument is MD_EINVAL). Ownership: as mdmsg_frame.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_first(this: *mut mdmsg_t, size_p: *mut usize) -> *const c_void {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        // SAFETY: a place for the result or NULL, as the header demands.
+        let size = unsafe { place(size_p, "size_p") }?;
+        let mut message = exclusive(message)?;
+        message.cursor = 0;
+        Ok(message.step(size))
+    })
+}
+
+/// Looks at the frame after the one that mdmsg_first or mdmsg_next gave last. Result: where the frame is, with its
+/// length in *size_p; NULL behind the last, or on failure (NULL for any argument is MD_EINVAL). Ownership: as
+/// mdmsg_frame.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_next(this: *mut mdmsg_t, size_p: *mut usize) -> *const c_void {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        // SAFETY: a place for the result or NULL, as the header demands.
+        let size = unsafe { place(size_p, "size_p") }?;
+        Ok(exclusive(message)?.step(size))
+    })
+}
+
+/// Copies the frame at index, counted from 0. Result: its bytes as a string, with a NUL behind them, or NULL on failure:
+/// MD_EINVAL past the last frame and for NULL. Ownership: the caller's, who ends it with free().
+#[unsafe(no_mangle)]
+pub extern "C" fn mdmsg_strframe(this: *mut mdmsg_t, index: usize) -> *mut c_char {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| duplicate(exclusive(message)?.frame(index)?))
+}
+
+/// Compares the frame at index, counted from 0, with a string. Result: 1 if they have the same bytes, 0 if not, -1 on
+/// failure: MD_EINVAL past the last frame and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_streq(this: *mut mdmsg_t, index: usize, string: *const c_char) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        // SAFETY: a string or NULL, as the header demands.
+        let expected = unsafe { text_bytes(string) }?;
+        Ok(c_int::from(exclusive(message)?.frame(index)?[..] == *expected))
+    })
+}
+
+/// Compares two messages. Result: 1 if they have the same frames, 0 if not, -1 on failure (NULL for any argument is
+/// MD_EINVAL).
+#[unsafe(no_mangle)]
+pub extern "C" fn mdmsg_eq(this: *mut mdmsg_t, other: *mut mdmsg_t) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        let other_message = registry::get::<Mutex<Frames>>(other)?;
+        let list = exclusive(message)?.list.clone();
+        Ok(c_int::from(list == exclusive(&other_message)?.list))
+    })
+}
+
+/// Puts an address in front: the frames of *address_p and an empty frame, which is how envelopes of ZeroMQ look. Result:
+/// 0, or -1 on failure. Ownership: takes *address_p and sets it to NULL; leaves it alone on failure. NULL for any
+/// argument, or self itself, is MD_EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_wrap(this: *mut mdmsg_t, address_p: *mut *mut mdmsg_t) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        let mut own = exclusive(message)?;
+        // SAFETY: a place for a handle or NULL, as the header demands.
+        let address = unsafe { take_other(this, address_p) }?;
+        own.list.push_front(Bytes::new());
+        for frame in address.into_frames().into_iter().rev() {
+            own.list.push_front(frame);
+        }
+        Ok(0)
+    })
+}
+
+/// Removes the first frame, and the one behind it if that is empty. Result: a message of the first frame, or NULL if
+/// there is none, or on failure (NULL is MD_EINVAL). Ownership: the caller's.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdmsg_unwrap(this: *mut mdmsg_t) -> *mut mdmsg_t {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        let mut message = exclusive(message)?;
+        let Some(first) = message.list.pop_front() else { return Ok(std::ptr::null_mut()) };
+        if message.list.front().is_some_and(Bytes::is_empty) {
+            message.list.pop_front();
+        }
+        Ok(give(Message::from(first)))
+    })
+}
+
+/// Writes the frames to standard error, one line each: the length, then text, or hexadecimal digits if it is none. Long
+/// frames are cut. NULL sets md_errno to MD_EINVAL.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdmsg_dump(this: *mut mdmsg_t) {
+    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+        let lines: String = exclusive(message)?.list.iter().map(line).collect();
+        // A closed standard error is no reason to fail.
+        let _ = write!(std::io::stderr().lock(), "--------------------------------------\n{lines}");
+        Ok(())
+    })
+}
+
+/// The same as mdmsg_dump, under the name that newer programs use.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdmsg_print(this: *mut mdmsg_t) {
+    guard(|| {
+        mdmsg_dump(this);
+        Ok(())
+    });
+}
+
+impl Frames {
+    fn frame(&self, index: usize) -> Result<&Bytes> {
+        let count = self.list.len();
+        self.list.get(index).ok_or_else(|| invalid(format!("frame {index} of a message of {count} frames")))
+    }
+
+    fn step(&mut self, size: &mut usize) -> *const c_void {
+        let Some(frame) = self.list.get(self.cursor) else {
+            *size = 0;
+            return std::ptr::null();
+        };
+        self.cursor += 1;
+        *size = frame.len();
+        frame.as_ptr().cast()
+    }
+}
+
+/// One frame as a line: `[005] hello`.
+fn line(frame: &Bytes) -> String {
+    const SHOWN: usize = 70;
+    let part = &frame[..frame.len().min(SHOWN)];
+    let mut line = format!("[{:03}] ", frame.len());
+    if part.iter().all(|byte| (b' '..=b'~').contains(byte)) {
+        line.push_str(&String::from_utf8_lossy(part));
+    } else {
+        part.iter().for_each(|byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{byte:02X}");
+        });
+    }
+    line.push_str(if part.len() < frame.len() { "...\n" } else { "\n" });
+    line
+}
+
+fn exclusive(message: &Arc<Mutex<Frames>>) -> Result<MutexGuard<'_, Frames>> {
+    registry::exclusive::<Mutex<Frames>, _>(message)
+}
+
+/// # Safety
+/// `string` is NULL or points to a NUL-terminated string that lives for `'a`.
+unsafe fn text_bytes<'a>(string: *const c_char) -> Result<&'a [u8]> {
+    if string.is_null() {
+        return Err(invalid("string is NULL"));
+    }
+    // SAFETY: not NULL, so NUL-terminated by the caller's promise.
+    Ok(unsafe { std::ffi::CStr::from_ptr(string) }.to_bytes())
+}
+
+/// As [`take`], for a message that is to become part of `this`.
+///
+/// # Safety
+/// As [`take`].
+unsafe fn take_other(this: *mut mdmsg_t, other: *mut *mut mdmsg_t) -> Result<Message> {
+    // SAFETY: the caller's promise.
+    if *unsafe { place(other, "the other message") }? == this {
+        return Err(invalid("a message cannot be put into itself"));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { take(other, "the other message") }
+}
+

@@ -1,0 +1,175 @@
+//! Handles: what C holds is a token, never an address, so any value it passes can be checked before it is used.
+//!
+//! A token is a number that is never given twice, with the type in its low bits. A NULL, a stale copy of a destroyed
+//! handle, a handle of another type and a stray pointer are thereby told apart, and none of them is dereferenced.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::c_int;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, TryLockError};
+
+use majordomo::{Error, ErrorKind, Result};
+
+/// The type names by tag; a tag is an index into this.
+const NAMES: [&str; 8] =
+    ["", "mdmsg_t", "mdcli_t", "mdcli_async_t", "mdwrk_t", "mdwrk_async_t", "mdreq_t", "mdbrk_t"];
+const TAG_BITS: u32 = 4;
+const SHARD_COUNT: usize = 16;
+
+/// Something that C holds a handle of.
+pub(crate) trait Handle: Any + Send + Sync {
+    /// The type that the header names.
+    type Opaque;
+    /// Index of the type's name in [`NAMES`].
+    const TAG: usize;
+    /// Whether the handle still works in a child process. A message is mere memory; what has sockets does not.
+    const SURVIVES_FORK: bool = false;
+
+    /// Notes how the last call ended.
+    fn set_errno(&self, _number: c_int) {}
+}
+
+struct Entry {
+    object: Arc<dyn Any + Send + Sync>,
+    /// The value of [`FORKS`] when the handle was made.
+    forks: usize,
+}
+
+type Shard = HashMap<usize, Entry, BuildHasherDefault<TokenHasher>>;
+
+static SHARDS: [Mutex<Shard>; SHARD_COUNT] =
+    [const { Mutex::new(HashMap::with_hasher(BuildHasherDefault::new())) }; SHARD_COUNT];
+static NEXT: AtomicUsize = AtomicUsize::new(1);
+/// How often this process is a child of the one that loaded the library: 0, or more after `fork`.
+static FORKS: AtomicUsize = AtomicUsize::new(0);
+
+/// Gives out a handle of `object`.
+pub(crate) fn insert<H: Handle>(object: H) -> *mut H::Opaque {
+    insert_shared(Arc::new(object))
+}
+
+/// Gives out a handle of an object that something else holds as well.
+pub(crate) fn insert_shared<H: Handle>(object: Arc<H>) -> *mut H::Opaque {
+    static HOOKS: Once = Once::new();
+    HOOKS.call_once(watch_forks);
+    let token = (NEXT.fetch_add(1, Ordering::Relaxed) << TAG_BITS) | H::TAG;
+    let entry = Entry { object, forks: FORKS.load(Ordering::Relaxed) };
+    lock(token).insert(token, entry);
+    std::ptr::without_provenance_mut(token)
+}
+
+/// The object of a handle.
+pub(crate) fn get<H: Handle>(handle: *mut H::Opaque) -> Result<Arc<H>> {
+    let token = check::<H>(handle)?;
+    let shard = lock(token);
+    let entry = shard.get(&token).ok_or_else(destroyed::<H>)?;
+    if !H::SURVIVES_FORK && entry.forks != FORKS.load(Ordering::Relaxed) {
+        return Err(Error::new(ErrorKind::Closed, format!("this {} was made before a fork; make a new one", name::<H>())));
+    }
+    downcast(Arc::clone(&entry.object))
+}
+
+/// Takes a handle out of use; the object lives on while another thread works with it.
+pub(crate) fn remove<H: Handle>(handle: *mut H::Opaque) -> Result<Arc<H>> {
+    let token = check::<H>(handle)?;
+    let entry = lock(token).remove(&token).ok_or_else(destroyed::<H>)?;
+    downcast(entry.object)
+}
+
+/// How many handles have been given out and not destroyed.
+pub(crate) fn live() -> usize {
+    SHARDS.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+}
+
+/// Locks what belongs to a handle for one call; `Busy` where another thread has it.
+pub(crate) fn exclusive<'a, H: Handle, T>(state: &'a Mutex<T>) -> Result<MutexGuard<'a, T>> {
+    state.try_lock().map_err(|refused| match refused {
+        TryLockError::WouldBlock => {
+            Error::new(ErrorKind::Busy, format!("this {} is in use by another thread", name::<H>()))
+        }
+        TryLockError::Poisoned(_) => Error::new(
+            ErrorKind::Internal,
+            format!("an earlier call on this {} failed inside the library; destroy it", name::<H>()),
+        ),
+    })
+}
+
+/// The C name of a handle's type.
+pub(crate) fn name<H: Handle>() -> &'static str {
+    NAMES[H::TAG]
+}
+
+fn check<H: Handle>(handle: *mut H::Opaque) -> Result<usize> {
+    let token = handle.addr();
+    if token == 0 {
+        return Err(invalid(format!("NULL was given in place of a {} *", name::<H>())));
+    }
+    let tag = token & ((1 << TAG_BITS) - 1);
+    if tag == H::TAG {
+        return Ok(token);
+    }
+    let given = NAMES.get(tag).filter(|_| lock(token).contains_key(&token)).unwrap_or(&"something that is no handle");
+    Err(invalid(format!("{given} was given in place of a {} *", name::<H>())))
+}
+
+fn destroyed<H: Handle>() -> Error {
+    Error::new(ErrorKind::Closed, format!("this {} has been destroyed, or never existed", name::<H>()))
+}
+
+fn downcast<H: Handle>(object: Arc<dyn Any + Send + Sync>) -> Result<Arc<H>> {
+    object.downcast().map_err(|_| Error::new(ErrorKind::Internal, format!("a {} is of another type", name::<H>())))
+}
+
+fn invalid(context: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, context)
+}
+
+fn lock(token: usize) -> MutexGuard<'static, Shard> {
+    // A poisoned shard is still a whole map: nothing in this file panics between two changes of it.
+    SHARDS[(token >> TAG_BITS) % SHARD_COUNT].lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    /// The shards, held across a fork by the thread that forks, so that no other thread's lock is copied into the child.
+    static HELD: RefCell<Vec<MutexGuard<'static, Shard>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn watch_forks() {
+    extern "C" fn prepare() {
+        let held = SHARDS.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+        let _ = HELD.try_with(|cell| cell.replace(held));
+    }
+    extern "C" fn parent() {
+        let _ = HELD.try_with(|cell| cell.take());
+    }
+    extern "C" fn child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+        let _ = HELD.try_with(|cell| cell.take());
+    }
+    // SAFETY: the three functions are static, do not unwind, and only lock and unlock.
+    unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+}
+
+/// Tokens are consecutive numbers: they spread by themselves.
+#[derive(Default)]
+struct TokenHasher(u64);
+
+impl Hasher for TokenHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 << 8) | u64::from(*byte);
+        }
+    }
+
+    fn write_usize(&mut self, token: usize) {
+        // The table takes its buckets from the low bits and its tags from the high ones: both must vary.
+        self.0 = (token as u64 >> TAG_BITS).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

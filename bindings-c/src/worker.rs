@@ -1,0 +1,311 @@
+//! `mdwrk_t`: the blocking worker, in the Guide's shape: one call gives the last answer and waits for the next request.
+
+use std::ffi::{c_char, c_int};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use majordomo::{Error, ErrorKind, Request, Result, Worker, WorkerOptions};
+
+use crate::arguments::{count, invalid, milliseconds, patience, place, text};
+use crate::client::{errno, until_signal};
+use crate::guard::{guard, guard_on};
+use crate::logging::set_verbose;
+use crate::message::{self, mdmsg_t};
+use crate::registry::{self, Handle};
+
+/// A blocking worker: registers for a service and answers its requests one after the other. Heartbeats go out by
+/// themselves, also while the program works on a request. Threads: one call at a time, but for mdwrk_drain and
+/// mdwrk_destroy; a second thread meanwhile gets MD_EBUSY. A worker made before a fork is MD_ECLOSED in the child.
+pub struct mdwrk_t {
+    _opaque: [u8; 0],
+}
+
+pub(crate) struct Session {
+    state: Mutex<State>,
+    /// The registered worker once more, for a drain or a destroy while another thread is in a call.
+    closer: Mutex<Option<Arc<Worker>>>,
+    /// Set by a drain, which may come before there is a worker.
+    draining: AtomicBool,
+    errno: AtomicI32,
+}
+
+struct State {
+    options: WorkerOptions,
+    /// How long a call waits for a request; for ever where `None`.
+    patience: Option<Duration>,
+    /// The request in hand, until it is answered.
+    current: Option<Request>,
+    /// Made by the first call that needs it, and anew after an option changed.
+    worker: Option<Arc<Worker>>,
+}
+
+impl Handle for Session {
+    type Opaque = mdwrk_t;
+    const TAG: usize = 4;
+
+    fn set_errno(&self, number: c_int) {
+        self.errno.store(number, Ordering::Relaxed);
+    }
+}
+
+/// Makes a worker for a service at the broker at an endpoint such as "tcp://127.0.0.1:5555"; several endpoints are
+/// separated by commas, and the next one is tried when the current one is silent. It connects and registers with the first
+/// mdwrk_recv, or with mdwrk_start. verbose, if not 0, logs to standard error. Result: the worker, or NULL on failure
+/// (md_errno tells why; NULL is MD_EINVAL). Ownership: the caller's, until mdwrk_destroy.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdwrk_new(broker: *const c_char, service: *const c_char, verbose: c_int) -> *mut mdwrk_t {
+    guard(|| {
+        set_verbose(verbose);
+        // SAFETY: strings or NULL, as the header demands.
+        let options = unsafe { WorkerOptions::new(text(broker, "broker")?, text(service, "service")?) };
+        options.validate()?;
+        let state = Mutex::new(State { options, patience: None, current: None, worker: None });
+        Ok(registry::insert(Session {
+            state,
+            closer: Mutex::default(),
+            draining: AtomicBool::new(false),
+            errno: AtomicI32::new(0),
+        }))
+    })
+}
+
+/// Closes and destroys *self_p, with a DISCONNECT to the broker, and sets *self_p to NULL. A request in hand fails for its
+/// client. Ownership: takes *self_p. Does nothing if *self_p is NULL already; NULL for self_p itself sets md_errno to
+/// MD_EINVAL. Threads: a call that another thread is in ends with MD_ECLOSED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdwrk_destroy(self_p: *mut *mut mdwrk_t) {
+    guard(|| {
+        // SAFETY: a place for a handle or NULL, as the header demands.
+        let this = std::mem::replace(unsafe { place(self_p, "self_p") }?, std::ptr::null_mut());
+        if !this.is_null() {
+            let session = registry::remove::<Session>(this)?;
+            // An unanswered request answers that it was dropped: that has to go out before the DISCONNECT.
+            if let Ok(mut state) = session.state.try_lock() {
+                state.current = None;
+            }
+            let worker = session.closer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(worker) = worker {
+                worker.close();
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Sets the interval between heartbeats, in milliseconds: 2500 at first, at least 1. Result: 0, or -1 on failure:
+/// MD_EINVAL for NULL, for other values, and while a request is in hand. The next mdwrk_recv registers anew.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_set_heartbeat(this: *mut mdwrk_t, heartbeat_ms: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let heartbeat = milliseconds(heartbeat_ms, "heartbeat")?;
+        session.reconnect_with(|options| options.heartbeat = heartbeat)
+    })
+}
+
+/// Sets how many heartbeat intervals the broker may be silent before it counts as gone: 3 at first, at least 1. Result:
+/// 0, or -1 on failure: MD_EINVAL for NULL, for other values, and while a request is in hand. The next mdwrk_recv
+/// registers anew.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_set_liveness(this: *mut mdwrk_t, liveness: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let liveness = count(liveness, "liveness")?;
+        session.reconnect_with(|options| options.liveness = liveness)
+    })
+}
+
+/// Sets the longest pause before reconnecting, in milliseconds: 2500 at first, at least 1. Result: 0, or -1 on failure:
+/// MD_EINVAL for NULL, for other values, and while a request is in hand. The next mdwrk_recv registers anew.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_set_reconnect(this: *mut mdwrk_t, reconnect_ms: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let reconnect = milliseconds(reconnect_ms, "reconnect")?;
+        session.reconnect_with(|options| options.reconnect = reconnect)
+    })
+}
+
+/// Sets the protocol version: "0.1", as at first, or "0.2". Result: 0, or -1 on failure: MD_EINVAL for NULL, for another
+/// version, and while a request is in hand. The next mdwrk_recv registers anew.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdwrk_set_protocol(this: *mut mdwrk_t, protocol: *const c_char) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        // SAFETY: a string or NULL, as the header demands.
+        let protocol = unsafe { text(protocol, "protocol") }?.parse()?;
+        session.reconnect_with(|options| options.protocol = protocol)
+    })
+}
+
+/// Sets the largest message that is sent or accepted, in bytes: 256 MiB at first. Result: 0, or -1 on failure: MD_EINVAL
+/// for NULL, for 0, and while a request is in hand. The next mdwrk_recv registers anew.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_set_max_message_bytes(this: *mut mdwrk_t, bytes: usize) -> c_int {
+    guard_on(this, |session: &Arc<Session>| session.reconnect_with(|options| options.max_message_bytes = bytes))
+}
+
+/// Sets how long a drain waits for the request in hand, in milliseconds: 5000 at first, at least 1. Result: 0, or -1 on
+/// failure: MD_EINVAL for NULL, for other values, and while a request is in hand. The next mdwrk_recv registers anew.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_set_drain_timeout(this: *mut mdwrk_t, drain_timeout_ms: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let drain_timeout = milliseconds(drain_timeout_ms, "drain_timeout")?;
+        session.reconnect_with(|options| options.drain_timeout = drain_timeout)
+    })
+}
+
+/// Sets how long mdwrk_recv waits for a request, in milliseconds; -1, as at first, is for ever. Result: 0, or -1 on
+/// failure (NULL and values below -1 are MD_EINVAL).
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_set_recv_timeout(this: *mut mdwrk_t, timeout_ms: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        session.exclusive()?.patience = patience(timeout_ms)?;
+        Ok(0)
+    })
+}
+
+/// Connects and registers now instead of with the first mdwrk_recv. Result: 0, also if it is done already; -1 on failure
+/// (NULL is MD_EINVAL).
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_start(this: *mut mdwrk_t) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        session.registered(&mut *session.exclusive()?)?;
+        Ok(0)
+    })
+}
+
+/// Answers the request in hand with *reply_p, if that is not NULL, and waits for the next request. Result: the request's
+/// body, or NULL on failure; mdwrk_errno tells why: MD_ECLOSED after a drain, MD_ECANCELLED when the calling thread
+/// handled a signal meanwhile, MD_ETIMEOUT after mdwrk_set_recv_timeout, MD_EINVAL when a request is in hand and *reply_p
+/// is NULL, or the other way round, and for NULL. Ownership: takes *reply_p and sets it to NULL, whether the call succeeds
+/// or not (only a message or a worker that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left
+/// alone); the request is the caller's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdwrk_recv(this: *mut mdwrk_t, reply_p: *mut *mut mdmsg_t) -> *mut mdmsg_t {
+    guard_on(this, |session: &Arc<Session>| {
+        let mut state = session.exclusive()?;
+        // SAFETY: a place for a message or NULL, as the header demands.
+        match unsafe { message::take_optional(reply_p, "reply_p") }? {
+            Some(reply) => state.in_hand()?.reply(reply)?,
+            None if state.current.as_ref().is_some_and(|request| !request.is_answered()) => {
+                return Err(invalid("the request in hand has no answer yet: mdwrk_recv wants a reply"));
+            }
+            None => {}
+        }
+        state.current = None;
+        let worker = session.registered(&mut state)?;
+        let request = worker.recv_with(state.patience, &mut until_signal)?;
+        let request = request.ok_or_else(|| Error::new(ErrorKind::Timeout, "no request came in time"))?;
+        let body = request.body().clone();
+        state.current = Some(request);
+        Ok(message::give(body))
+    })
+}
+
+/// Sends *part_p as a part of the answer to the request in hand; the reply given to mdwrk_recv or mdwrk_reply ends the
+/// answer. Where the protocol knows no parts (0.1), they are joined with the reply. Result: 0, or -1 on failure: MD_EINVAL
+/// if no request is in hand, and for NULL. Ownership: takes *part_p as mdwrk_recv takes *reply_p.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdwrk_partial(this: *mut mdwrk_t, part_p: *mut *mut mdmsg_t) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let state = session.exclusive()?;
+        // SAFETY: a place for a message or NULL, as the header demands.
+        let part = unsafe { message::take(part_p, "part_p") }?;
+        state.in_hand()?.partial(part).map(|()| 0)
+    })
+}
+
+/// Answers the request in hand with *reply_p without waiting for another. Result: 0, or -1 on failure: MD_EINVAL if no
+/// request is in hand, and for NULL. Ownership: takes *reply_p as mdwrk_recv does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdwrk_reply(this: *mut mdwrk_t, reply_p: *mut *mut mdmsg_t) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let mut state = session.exclusive()?;
+        // SAFETY: a place for a message or NULL, as the header demands.
+        let reply = unsafe { message::take(reply_p, "reply_p") }?;
+        state.in_hand()?.reply(reply)?;
+        state.current = None;
+        Ok(0)
+    })
+}
+
+/// Answers the request in hand with a failure: its client gets MD_ESERVICE with this code and text. Then *reply_p of the
+/// next mdwrk_recv is NULL. Result: 0, or -1 on failure: MD_EINVAL if no request is in hand, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdwrk_fail(this: *mut mdwrk_t, code: u32, reason: *const c_char) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        // SAFETY: a string or NULL, as the header demands.
+        let reason = unsafe { text(reason, "reason") }?;
+        let mut state = session.exclusive()?;
+        state.in_hand()?.fail(code, reason)?;
+        state.current = None;
+        Ok(0)
+    })
+}
+
+/// Ends the worker gently: no new request comes, the one in hand can still be answered within the drain timeout, then the
+/// broker gets a DISCONNECT and mdwrk_recv gives NULL with MD_ECLOSED. Does not wait for any of it. Result: 0, or -1 on
+/// failure (NULL is MD_EINVAL). Threads: any, also while another is in mdwrk_recv.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_drain(this: *mut mdwrk_t) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        session.draining.store(true, Ordering::SeqCst);
+        let worker = session.closer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(worker) = worker {
+            worker.drain();
+        }
+        Ok(0)
+    })
+}
+
+/// How the last call on this worker ended: 0, or a number MD_E...; on the thread that made it always that thread's own
+/// last call. md_errtext has the details. NULL, or a handle that is none: the thread's md_errno.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_errno(this: *mut mdwrk_t) -> c_int {
+    guard(|| Ok(errno(this, |session: &Session| session.errno.load(Ordering::Relaxed))))
+}
+
+impl Session {
+    fn exclusive(&self) -> Result<MutexGuard<'_, State>> {
+        registry::exclusive::<Session, _>(&self.state)
+    }
+
+    /// Changes options: a worker that is registered leaves, and the next call registers it with the new ones.
+    fn reconnect_with(&self, change: impl FnOnce(&mut WorkerOptions)) -> Result<c_int> {
+        let mut state = self.exclusive()?;
+        let mut options = state.options.clone();
+        change(&mut options);
+        options.validate()?;
+        if state.current.is_some() {
+            return Err(invalid("options cannot change while a request is in hand: answer it first"));
+        }
+        state.options = options;
+        let worker = self.closer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(worker) = worker {
+            worker.close();
+        }
+        state.worker = None;
+        Ok(0)
+    }
+
+    fn registered(&self, state: &mut State) -> Result<Arc<Worker>> {
+        if let Some(worker) = &state.worker {
+            return Ok(Arc::clone(worker));
+        }
+        if self.draining.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Closed, "this mdwrk_t has been drained"));
+        }
+        let worker = Arc::new(Worker::with_options(state.options.clone())?);
+        state.worker = Some(Arc::clone(&worker));
+        *self.closer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&worker));
+        // A drain that found no worker just now has left its word.
+        if self.draining.load(Ordering::SeqCst) {
+            worker.drain();
+        }
+        Ok(worker)
+    }
+}
+
+impl State {
+    fn in_hand(&self) -> Result<&Request> {
+        self.current.as_ref().ok_or_else(|| invalid("no request is in hand: mdwrk_recv gives one"))
+    }
+}
