@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
 import os
@@ -62,12 +63,14 @@ class AgentSpec:
     language: str
     command: tuple[str, ...]
     stranger: bool
-    protocols: tuple[str, ...]
+    probe: tuple[str, ...]
 
-    @property
+    @functools.cached_property
     def exists(self) -> bool:
-        paths = [Path(part) for part in self.command if part.startswith("/")]
-        return all(path.exists() for path in paths)
+        """Whether the program is there, and the binding that it needs is built."""
+        if not all(Path(part).exists() for part in self.command if part.startswith("/")):
+            return False
+        return not self.probe or subprocess.run(self.probe, capture_output=True).returncode == 0
 
 
 def load_specs() -> dict[str, AgentSpec]:
@@ -77,10 +80,11 @@ def load_specs() -> dict[str, AgentSpec]:
     for language, entry in table.items():
         override = os.environ.get(f"MAJORDOMO_AGENT_{language.upper().replace('-', '_')}")
         parts = shlex.split(override) if override else entry["command"]
-        command = tuple(part.format(root=ROOT, target=TARGET) for part in parts)
-        specs[language] = AgentSpec(
-            language, command, entry.get("stranger", False), tuple(entry.get("protocols", ["0.1", "0.2"]))
+        command, probe = (
+            tuple(part.replace("{root}", str(ROOT)).replace("{target}", str(TARGET)) for part in words)
+            for words in (parts, entry.get("probe", []))
         )
+        specs[language] = AgentSpec(language, command, entry.get("stranger", False), probe)
     return specs
 
 

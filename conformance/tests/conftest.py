@@ -34,10 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ours: about promises that only our broker makes")
     seed = config.getoption("--seed")
     config.majordomo_seed = seed if seed is not None else int.from_bytes(os.urandom(4), "big")  # type: ignore[attr-defined]
+    config.majordomo_specs = chosen_specs(config)  # type: ignore[attr-defined]
+    config.majordomo_has_ours = any(not spec.stranger for spec in config.majordomo_specs)  # type: ignore[attr-defined]
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"majordomo: --seed {config.majordomo_seed}"  # type: ignore[attr-defined]
+    languages = ", ".join(spec.language for spec in config.majordomo_specs)  # type: ignore[attr-defined]
+    return f"majordomo: --seed {config.majordomo_seed}, agents: {languages}"  # type: ignore[attr-defined]
 
 
 def chosen_specs(config: pytest.Config) -> list[AgentSpec]:
@@ -57,14 +60,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "protocol" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")
     ):
         metafunc.parametrize("protocol", metafunc.config.getoption("--broker-protocols").split(","))
-    specs = chosen_specs(metafunc.config)
+    specs = metafunc.config.majordomo_specs  # type: ignore[attr-defined]
     for name in ("client_spec", "worker_spec"):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, specs, ids=[spec.language for spec in specs])
-    for name in ("our_spec",):
-        if name in metafunc.fixturenames:
-            ours = [spec for spec in specs if not spec.stranger]
-            metafunc.parametrize(name, ours, ids=[spec.language for spec in ours])
+    if "our_spec" in metafunc.fixturenames:
+        ours = [spec for spec in specs if not spec.stranger]
+        metafunc.parametrize("our_spec", ours, ids=[spec.language for spec in ours])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -116,11 +118,21 @@ def broker(start_broker: Callable[..., BrokerProcess]) -> BrokerProcess:
 
 
 @pytest.fixture(scope="module")
-def shared_broker(broker_command: BrokerCommand) -> Iterator[BrokerProcess]:
-    """One broker for the tests of a module that leave it as they found it."""
-    with BrokerProcess(broker_command) as process:
-        yield process
-        assert process.alive, f"the broker ended with status {process.process.returncode}"
+def _module_broker(broker_command: BrokerCommand) -> Iterator[list[BrokerProcess]]:
+    running: list[BrokerProcess] = []
+    yield running
+    for process in running:
+        process.kill()
+
+
+@pytest.fixture
+def shared_broker(_module_broker: list[BrokerProcess], broker_command: BrokerCommand) -> Iterator[BrokerProcess]:
+    """One broker for the tests of a module that leave it as they found it; a broker that ends fails the test it ended in."""
+    if not _module_broker or not _module_broker[-1].alive:
+        _module_broker.append(BrokerProcess(broker_command))
+    process = _module_broker[-1]
+    yield process
+    assert process.alive, f"the broker ended with status {process.process.returncode}"
 
 
 _services = itertools.count(1)
