@@ -179,6 +179,14 @@ impl Client {
         Ok(())
     }
 
+    /// The request just started has waited this long for its turn: its deadline counts from its submission.
+    pub fn count_wait(&mut self, waited: Duration) {
+        if let Some(call) = &mut self.call {
+            call.deadline = call.deadline.checked_sub(waited).unwrap_or(call.deadline);
+            call.attempt_ends = call.attempt_ends.min(call.deadline);
+        }
+    }
+
     /// A live connection has taken the request.
     pub fn handle_sent(&mut self, _now: Instant) {
         if let Some(call) = &mut self.call {
