@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Callable
 
 import pytest
-from scene import PATIENCE, Script, echo, serving
 
 import majordomo
+from scene import PATIENCE, Script, echo, serving
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import zmq
+
 from scene import PATIENCE
 
 READY, REQUEST, REPLY, HEARTBEAT, DISCONNECT = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"

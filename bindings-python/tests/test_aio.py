@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
-from scene import PATIENCE, echo, in_thread, serving
 
 import majordomo
 from majordomo import _mailbox, aio
+from scene import PATIENCE, echo, in_thread, serving
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:

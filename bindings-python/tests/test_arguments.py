@@ -7,10 +7,10 @@ import math
 from typing import Any
 
 import pytest
-from scene import PATIENCE, in_thread, serving
 
 import majordomo
 from majordomo import _majordomo, aio
+from scene import PATIENCE, in_thread, serving
 
 HANDLES = [majordomo.Client, majordomo.Broker, aio.Client]
 
@@ -19,8 +19,7 @@ HANDLES = [majordomo.Client, majordomo.Broker, aio.Client]
 @pytest.mark.parametrize("endpoint", ["", "nonsense", "tcp://", "udp://127.0.0.1:1", "tcp://127.0.0.1:1\0", ","])
 def test_an_endpoint_that_is_none_is_an_invalid_argument(handle: Any, endpoint: str) -> None:
     with pytest.raises(majordomo.InvalidArgument):
-        run = handle(endpoint)
-        raise AssertionError(run)
+        handle(endpoint)
 
 
 @pytest.mark.parametrize("handle", HANDLES)
@@ -111,13 +110,6 @@ def test_empty_and_large_messages_come_through(client: majordomo.Client, echoing
     assert client.request("echo", b"") == [b""]
     assert client.request("echo", [b""] * 20) == [b""] * 20
     assert client.request("echo", [b"x" * 4095, b"y" * 4096, b"z" * 4097]) == [b"x" * 4095, b"y" * 4096, b"z" * 4097]
-
-
-def test_a_message_without_frames_is_answered_or_refused(client: majordomo.Client, echoing: majordomo.Worker) -> None:
-    try:
-        assert len(client.request("echo", [])) <= 1
-    except majordomo.MajordomoError as failure:
-        assert failure.kind in {"InvalidArgument", "Timeout"}
 
 
 def test_closing_while_another_thread_waits_ends_its_wait(broker: majordomo.Broker) -> None:

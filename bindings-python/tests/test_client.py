@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from scene import PATIENCE, echo, in_thread, serving
 
 import majordomo
+from scene import PATIENCE, echo, in_thread, serving
 
 
 @pytest.mark.parametrize("protocol", ["0.1", "0.2"])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Callable
 
-import raw
 import zmq
-from scene import PATIENCE, Script, in_thread
 
 import majordomo
+import raw
+from scene import PATIENCE, Script, in_thread
 
 
 def test_both_libzmqs_live_in_one_process(broker: majordomo.Broker, echoing: majordomo.Worker) -> None:

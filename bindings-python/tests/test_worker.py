@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Callable
 
 import pytest
-from scene import PATIENCE, Script, echo, in_thread, serving
 
 import majordomo
+from scene import PATIENCE, Script, echo, in_thread, serving
 
 
 def test_iterating_over_a_worker_gives_its_requests(broker: majordomo.Broker, client: majordomo.Client) -> None:

@@ -1,0 +1,117 @@
+"""Ctrl-C ends whatever blocks."""
+
+from __future__ import annotations
+
+import signal
+from typing import Callable
+
+import pytest
+
+import majordomo
+from scene import PATIENCE, Script, in_thread
+
+WAITS = {
+    "a request": "majordomo.Client(endpoint, timeout=3600).request('nobody', b'')",
+    "a stream": "next(majordomo.Client(endpoint, timeout=3600).stream('nobody', b''))",
+    "recv": "majordomo.Worker(endpoint, 'idle').recv()",
+    "iteration": "next(majordomo.Worker(endpoint, 'idle'))",
+    "serve": "majordomo.serve(endpoint, 'idle', lambda request: request.body)",
+    "serve on several threads": "majordomo.serve(endpoint, 'idle', lambda request: request.body, concurrency=3)",
+    "a decorated service": "majordomo.service('idle')(lambda request: request.body).serve(endpoint)",
+    "asyncio": "asyncio.run(majordomo.aio.serve(endpoint, 'idle', lambda request: request.body))",
+}
+PROGRAM = """
+import asyncio, signal, sys, threading
+import majordomo, majordomo.aio
+
+endpoint = sys.argv[1]
+def interrupt_from_another_thread():
+    sys.stdin.readline()
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=interrupt_from_another_thread, daemon=True).start()
+print("waiting", flush=True)
+try:
+    {wait}
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS.keys())
+@pytest.mark.parametrize("thread", ["the process", "another thread"])
+def test_ctrl_c_ends(broker: majordomo.Broker, script: Callable[..., Script], wait: str, thread: str) -> None:
+    program = script(PROGRAM.format(wait=wait), broker.endpoint)
+    assert program.line() == "waiting"
+    if thread == "the process":
+        program.process.send_signal(signal.SIGINT)
+    else:
+        program.say("")
+    status, output, errors = program.end()
+    assert (status, output) == (0, "interrupted\n"), errors
+
+
+def test_a_signal_handler_that_does_not_raise_lets_the_call_go_on(
+    broker: majordomo.Broker, script: Callable[..., Script]
+) -> None:
+    program = script(
+        """
+import signal, sys, majordomo
+signal.signal(signal.SIGUSR1, lambda *_: print("signal", flush=True))
+client = majordomo.Client(sys.argv[1], timeout=3600)
+print("waiting", flush=True)
+print(client.request("late", b"body")[0].decode())
+""",
+        broker.endpoint,
+    )
+    assert program.line() == "waiting"
+    with majordomo.Worker(broker.endpoint, "late") as worker:
+        request = worker.recv(timeout=PATIENCE)
+        assert request is not None
+        for _ in range(3):
+            program.process.send_signal(signal.SIGUSR1)
+            assert program.line() == "signal"
+        request.reply(b"answer")
+        assert program.end()[:2] == (0, "answer\n")
+
+
+def test_the_request_of_an_interrupted_handler_goes_to_another_worker(
+    broker: majordomo.Broker, client: majordomo.Client, script: Callable[..., Script]
+) -> None:
+    program = script(
+        """
+import sys, threading, majordomo
+def hang(request):
+    print("holding", flush=True)
+    threading.Event().wait()
+majordomo.serve(sys.argv[1], "work", hang)
+""",
+        broker.endpoint,
+    )
+    wait = in_thread(lambda: client.request("work", b"body"))
+    assert program.line() == "holding"
+    program.process.send_signal(signal.SIGINT)
+    with majordomo.Worker(broker.endpoint, "work") as worker:
+        request = worker.recv(timeout=PATIENCE)
+        assert request is not None
+        request.reply(b"answered by another")
+        assert wait() == [b"answered by another"]
+    assert "KeyboardInterrupt" in program.end()[2]
+
+
+def test_the_interpreter_ends_while_daemon_threads_wait(
+    broker: majordomo.Broker, script: Callable[..., Script]
+) -> None:
+    program = script(
+        """
+import sys, threading, majordomo
+worker = majordomo.Worker(sys.argv[1], "idle")
+client = majordomo.Client(sys.argv[1], timeout=3600)
+for wait in (worker.recv, lambda: client.request("nobody", b"")):
+    threading.Thread(target=wait, daemon=True).start()
+print(client.__class__.__name__, flush=True)
+""",
+        broker.endpoint,
+    )
+    status, output, errors = program.end()
+    assert (status, output, errors) == (0, "Client\n", "")
