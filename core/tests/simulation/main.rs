@@ -44,6 +44,7 @@ fn without_faults_every_request_is_answered_and_runs_once() {
 fn workers_that_die_idle_or_busy_cost_no_request_while_others_live() {
     run("dying workers", Faults { kill_workers: true, ..Faults::none() }, |world| {
         assert_eq!(world.answered(), world.asked(), "every request is answered");
+        assert_eq!(world.accepted(), world.asked(), "no client has to ask twice: the broker hands the request on");
     });
 }
 

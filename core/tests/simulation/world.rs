@@ -92,6 +92,8 @@ pub(crate) struct World {
     known_to_broker: BTreeSet<Link>,
     /// How often the handler of each request ran.
     runs: BTreeMap<String, u32>,
+    /// Whether the run ended because nothing was left to do.
+    settled: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -151,6 +153,7 @@ impl World {
             owners: BTreeMap::new(),
             known_to_broker: BTreeSet::new(),
             runs: BTreeMap::new(),
+            settled: false,
         }
     }
 
@@ -178,6 +181,7 @@ impl World {
             }
             self.fire_timers();
             if self.is_settled() {
+                self.settled = true;
                 break;
             }
         }
@@ -195,9 +199,16 @@ impl World {
         self.runs.values().copied().max().unwrap_or(0)
     }
 
+    /// Requests that the broker took in: more than were asked where clients had to ask again.
+    pub(crate) fn accepted(&self) -> usize {
+        let stats = self.broker.as_ref().map(|broker| broker.stats(self.clock.instant(self.now)));
+        stats.map_or(0, |stats| stats.counters.accepted as usize)
+    }
+
     /// What holds in every run, whatever the faults.
     pub(crate) fn check_promises(&self) {
         let seed = self.seed;
+        assert!(self.settled, "seed {seed}: everything comes to an end, and nothing is held for ever");
         for (index, client) in self.clients.iter().enumerate() {
             for number in 1..=client.asked {
                 let outcomes = client.outcomes.get(&number).map_or(0, Vec::len);

@@ -145,6 +145,16 @@ impl<F: Frame> Broker<F> {
         self.handle_gone(now, &lost.to);
     }
 
+    /// A message over the limit came from `peer`, and the driver has dropped it. A worker that sent it would wait for ever
+    /// with its request, so it is sent away.
+    pub fn handle_too_large(&mut self, now: Instant, peer: &[u8]) {
+        self.counters.refused += 1;
+        log::warn!("dropped a message over max_message_bytes of peer {}", hex(peer));
+        if let Some(protocol) = self.workers.get(peer).map(|worker| worker.protocol) {
+            self.expel(now, peer, protocol);
+        }
+    }
+
     /// How much the driver holds for peers that read slowly; it counts against the limits of waiting requests.
     pub fn set_backlog(&mut self, messages: usize, bytes: usize) {
         self.backlog = messages;

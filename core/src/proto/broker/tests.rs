@@ -187,6 +187,33 @@ fn only_the_holder_of_the_delivery_can_answer() {
 }
 
 #[test]
+fn an_answer_to_an_earlier_delivery_does_not_answer_the_one_in_hand() {
+    let mut bed = bed(|options| options);
+    bed.ready("a", V01, "echo");
+    bed.ask("c", V01, "echo", "1");
+    let first = bed.address();
+    bed.answer("a", V01, &first, Part::Final, "1");
+    bed.sent();
+    bed.ask("d", V01, "echo", "2");
+    let second = bed.address();
+    bed.answer("a", V01, &first, Part::Final, "again");
+    assert!(bed.sent().is_empty());
+    bed.answer("a", V01, &second, Part::Final, "2");
+    assert_eq!(bed.sent(), ["d:Final 2"]);
+}
+
+#[test]
+fn a_worker_whose_answer_is_too_large_does_not_keep_its_request_for_ever() {
+    let mut bed = bed(|options| options);
+    bed.ready("a", V01, "echo");
+    bed.ask("c", V01, "echo", "1");
+    bed.sent();
+    bed.broker.handle_too_large(bed.now, b"a");
+    bed.ready("b", V01, "echo");
+    assert_eq!(bed.sent(), ["a:disconnect", "b:work 1"]);
+}
+
+#[test]
 fn an_answer_to_an_earlier_broker_does_not_count() {
     let mut bed = bed(|options| options);
     bed.ready("a", V01, "echo");
