@@ -4,7 +4,7 @@ use majordomo::BrokerOptions;
 use pyo3::prelude::*;
 
 use crate::detached::Detached;
-use crate::error::call;
+use crate::error::{call, wait};
 use crate::options::{Endpoints, set_limit, set_number, set_seconds};
 
 /// A Majordomo broker on a thread of its own, for clients and workers of every protocol version.
@@ -97,6 +97,11 @@ impl Broker {
     /// Say DISCONNECT to the workers and end the broker. Stopping twice does nothing.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         call(py, || self.core.stop())
+    }
+
+    /// Wait until the broker has ended: until another thread stops it, or it fails. Ctrl-C ends the wait.
+    fn wait(&self, py: Python<'_>) -> PyResult<()> {
+        wait(py, |check| self.core.wait_with(check))
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use majordomo::ClientOptions;
+use majordomo::{ClientOptions, Error, ErrorKind};
 use pyo3::prelude::*;
 
 use crate::detached::Detached;
-use crate::error::{call, wait};
+use crate::error::{call, raise, wait};
 use crate::message::{Message, body_of};
 use crate::options::{Endpoints, protocol as set_protocol, request_options, set_limit, set_number, set_seconds};
 
@@ -102,7 +102,11 @@ impl Client {
         let options = request_options(py, timeout, retries, deadline)?;
         let body = body_of(body)?;
         let stream = call(py, || Stream::start(&self.core, service, body, &options))?;
-        Ok(Parts { core: Mutex::new(Some(Detached::new(stream))), last: AtomicBool::new(false) })
+        Ok(Parts {
+            core: Mutex::new(Some(Detached::new(stream))),
+            last: AtomicBool::new(false),
+            process: std::process::id(),
+        })
     }
 
     /// Close the connection. Calls made afterwards raise Closed; closing twice does nothing.
@@ -135,6 +139,8 @@ impl Client {
 pub(crate) struct Parts {
     core: Mutex<Option<Detached<Stream>>>,
     last: AtomicBool,
+    /// Process that made it: in a child made by fork, `core` may be locked by a thread that does not exist there.
+    process: u32,
 }
 
 #[pymethods]
@@ -144,6 +150,9 @@ impl Parts {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Message>> {
+        if self.process != std::process::id() {
+            return Err(raise(py, &Error::new(ErrorKind::Closed, "this stream was made before fork()")));
+        }
         let next = wait(py, |check| {
             let mut stream = self.core.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(stream) = stream.as_mut() else { return Ok(None) };
@@ -163,6 +172,9 @@ impl Parts {
 
     /// Abandon the request, unless it has ended; the iterator then ends.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.process != std::process::id() {
+            return Ok(());
+        }
         call(py, || {
             drop(self.core.lock().unwrap_or_else(PoisonError::into_inner).take());
             Ok(())

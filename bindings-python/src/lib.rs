@@ -54,5 +54,5 @@ fn error_table() -> Vec<(u8, &'static str, &'static str, bool, &'static str)> {
 /// Runs the command `mdbroker` with these arguments, the program's name first, and returns its exit status.
 #[pyfunction]
 fn mdbroker(py: Python<'_>, args: Vec<String>) -> PyResult<i32> {
-    error::call(py, || Ok(majordomo_cli::mdbroker(args)))
+    error::call(py, || Ok(i32::from(majordomo_cli::mdbroker(args.into_iter().map(Into::into)))))
 }

@@ -17,6 +17,7 @@ WAITS = {
     "iteration": "next(majordomo.Worker(endpoint, 'idle'))",
     "serve": "majordomo.serve(endpoint, 'idle', lambda request: request.body)",
     "serve on several threads": "majordomo.serve(endpoint, 'idle', lambda request: request.body, concurrency=3)",
+    "a broker": "majordomo.Broker('tcp://127.0.0.1:0').wait()",
     "a decorated service": "majordomo.service('idle')(lambda request: request.body).serve(endpoint)",
     "asyncio": "asyncio.run(majordomo.aio.serve(endpoint, 'idle', lambda request: request.body))",
 }
