@@ -423,6 +423,8 @@ mod tests {
         client.handle_timeout(now);
         assert_eq!(outputs(&mut client), ["close", "error Timeout"]);
         assert!(client.is_idle() && client.poll_timeout().is_none());
+        start(&mut client, now, ReplyMode::Whole);
+        assert_eq!(outputs(&mut client), ["connect 0", "send 4"], "what was given up took its connection with it");
     }
 
     #[test]

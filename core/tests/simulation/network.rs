@@ -51,6 +51,7 @@ pub(crate) enum Event {
 #[derive(Clone, Debug)]
 pub(crate) enum Plan {
     Ask(usize),
+    Part { worker: usize, life: u64, number: u64 },
     Finish { worker: usize, life: u64, number: u64 },
     Kill(usize),
     Revive(usize),

@@ -94,6 +94,8 @@ pub(crate) struct World {
     runs: BTreeMap<String, u32>,
     /// Whether the run ended because nothing was left to do.
     settled: bool,
+    /// Streams that broke after their caller had been given a part: these cannot be begun again.
+    broken_streams: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -154,6 +156,7 @@ impl World {
             known_to_broker: BTreeSet::new(),
             runs: BTreeMap::new(),
             settled: false,
+            broken_streams: 0,
         }
     }
 
@@ -199,10 +202,26 @@ impl World {
         self.runs.values().copied().max().unwrap_or(0)
     }
 
-    /// Requests that the broker took in: more than were asked where clients had to ask again.
-    pub(crate) fn accepted(&self) -> usize {
+    /// Answers that came without the client having had to ask again, and streams that broke, make up all that was asked.
+    pub(crate) fn check_all_answered(&self) {
+        assert_eq!(
+            self.answered() + self.broken_streams,
+            self.asked(),
+            "seed {}: every request is answered, but for streams that broke in the middle",
+            self.seed
+        );
+    }
+
+    /// The broker itself hands a lost worker's request on: clients ask again only for streams that broke.
+    pub(crate) fn check_nobody_asked_twice(&self) {
         let stats = self.broker.as_ref().map(|broker| broker.stats(self.clock.instant(self.now)));
-        stats.map_or(0, |stats| stats.counters.accepted as usize)
+        let (accepted, exhausted) = stats.map_or((0, 0), |stats| (stats.counters.accepted, stats.counters.exhausted));
+        assert_eq!(
+            accepted as usize + self.broken_streams,
+            self.asked() + exhausted as usize,
+            "seed {}: no client has to ask twice",
+            self.seed
+        );
     }
 
     /// What holds in every run, whatever the faults.
@@ -352,18 +371,20 @@ impl World {
         let now = self.clock.instant(self.now);
         match plan {
             Plan::Ask(index) => self.ask(index),
+            Plan::Part { worker, life, number } => {
+                let peer = &mut self.workers[worker];
+                let (Some(machine), true) = (&mut peer.machine, peer.life == life) else { return };
+                assert!(machine.answer(now, number, Answer::Partial(Message::from("part"))).is_ok());
+                self.drive_worker(worker);
+            }
             Plan::Finish { worker, life, number } => {
                 let peer = &mut self.workers[worker];
                 let (Some(machine), true) = (&mut peer.machine, peer.life == life) else { return };
                 let Some(body) = peer.bodies.remove(&number) else { return };
                 let text = String::from_utf8_lossy(&body[0]).into_owned();
-                let streams = self.random.chance(30);
                 if text.contains("fail") {
                     assert!(machine.answer(now, number, Answer::Failure(ServiceError::new(418, &*text))).is_ok());
                 } else {
-                    if streams {
-                        assert!(machine.answer(now, number, Answer::Partial(Message::from("part"))).is_ok());
-                    }
                     assert!(machine.answer(now, number, Answer::Final(body)).is_ok());
                 }
                 self.drive_worker(worker);
@@ -488,13 +509,14 @@ impl World {
                 let mut frames = std::mem::take(&mut client.parts);
                 frames.extend(last.clone());
                 assert_eq!(frames.last().map(|f| &f[..]), Some(text.as_bytes()), "seed {seed}: the right answer");
-                assert!(frames.len() <= 2, "seed {seed}: one stream, not the pieces of two: {frames:?}");
+                assert!(frames.len() <= 3, "seed {seed}: one stream, not the pieces of two: {frames:?}");
             }
             Err(error) => {
                 if let Some(failure) = error.service_error() {
                     assert_eq!((failure.code, &failure.text), (418, &text), "seed {seed}: the right failure");
                 } else {
                     assert!(error.is_retryable(), "seed {seed}: {error:?}");
+                    self.broken_streams += usize::from(!client.parts.is_empty());
                 }
             }
         }
@@ -528,6 +550,11 @@ impl World {
                     let time = if slow { self.random.millis(1000, 4000) } else { self.random.millis(0, 100) };
                     let life = self.workers[index].life;
                     self.workers[index].bodies.insert(number, body);
+                    // Parts come at moments of their own, so that faults fall between them and the end.
+                    for _ in 0..self.random.below(3) {
+                        let at = self.now + time.mul_f64(self.random.below(100) as f64 / 100.0);
+                        self.network.plan(at, Plan::Part { worker: index, life, number });
+                    }
                     self.network.plan(self.now + time, Plan::Finish { worker: index, life, number });
                 }
                 WorkerOutput::Closed => {}
