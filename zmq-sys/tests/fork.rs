@@ -1,5 +1,7 @@
 //! A socket that came through fork() is noticed in the child. On its own, since fork copies the whole process.
 
+#![allow(clippy::expect_used, reason = "a test that cannot be set up fails")]
+
 mod sockets;
 
 use sockets::Context;
