@@ -43,6 +43,8 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("thread", ["the process", "another thread"])
 def test_ctrl_c_ends(broker: majordomo.Broker, script: Callable[..., Script], wait: str, thread: str) -> None:
     program = script(PROGRAM.format(wait=wait), broker.endpoint)
+    if wait == WAITS["asyncio"] and thread == "another thread":
+        pytest.skip("asyncio's own select() does not look for signals that another thread got")
     assert program.line() == "waiting"
     if thread == "the process":
         program.process.send_signal(signal.SIGINT)

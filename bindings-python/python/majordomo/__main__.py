@@ -4,4 +4,5 @@ import sys
 
 from majordomo._command import mdbroker
 
-sys.exit(mdbroker())
+if __name__ == "__main__":
+    sys.exit(mdbroker())

@@ -4,6 +4,23 @@ from typing import Any, SupportsIndex, final, overload
 
 from majordomo._serve import Body, Handler
 
+__all__ = [
+    "AsyncClient",
+    "AsyncWorker",
+    "Broker",
+    "Client",
+    "Mailbox",
+    "Message",
+    "Parts",
+    "Request",
+    "Ticket",
+    "Worker",
+    "error_table",
+    "libzmq_version",
+    "mdbroker",
+    "version",
+]
+
 @final
 class Message(Sequence[bytes]):
     def __new__(cls, body: Body | None = None, /) -> Message: ...

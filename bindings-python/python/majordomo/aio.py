@@ -289,8 +289,9 @@ class Worker:
             if handlers:
                 # Closed first: the requests of cancelled handlers then go to another worker instead of failing.
                 await self.close()
-            for task in handlers:
-                task.cancel()
+                for task in handlers:
+                    task.cancel()
+                await asyncio.wait(handlers)
 
     async def drain(self) -> None:
         """Take no new requests, wait until those in hand are answered, say DISCONNECT and close.
