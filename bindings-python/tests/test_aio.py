@@ -192,7 +192,7 @@ def test_a_worker_is_an_asynchronous_iterator(broker: majordomo.Broker) -> None:
                 answered += 1
                 if answered == 2:
                     break
-            assert await asking == [[b"A"], [b"B"]]
+            assert list(await asking) == [[b"A"], [b"B"]]
             await worker.drain()
             assert [request async for request in worker] == []
             with pytest.raises(majordomo.Closed):

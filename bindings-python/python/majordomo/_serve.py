@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, Callable, Generic, Optional, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, Union, cast
 
 from majordomo._majordomo import Message, Request, Worker
 from majordomo.errors import InvalidArgument, ServiceError
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 _log = logging.getLogger("majordomo")
 
-Frame = Union[bytes, bytearray, memoryview, str]
-"""One frame, where a body is asked for: a bytes-like object, or text that is sent as UTF-8. Any other object with a
-buffer (array, mmap, numpy array) is accepted as well."""
+Frame = Union["Buffer", str]
+"""One frame, where a body is asked for: any object with a buffer (bytes, bytearray, memoryview, mmap, array), or text
+that is sent as UTF-8."""
 
 Body = Union[Frame, Sequence[Frame], Message]
 """What is accepted where a body is asked for: one frame, a list or tuple of frames, or a Message."""
