@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Optional, Sequence
 
 import zmq
 
@@ -25,7 +25,7 @@ from . import wire
 class Service:
     name: bytes
     requests: list[tuple[bytes, list[bytes]]] = field(default_factory=list)
-    idle: list["Peer"] = field(default_factory=list)
+    idle: list[Peer] = field(default_factory=list)
     workers: int = 0
 
 
@@ -34,7 +34,7 @@ class Peer:
     """A worker, known by its routing id."""
 
     address: bytes
-    service: Optional[Service] = None
+    service: Service | None = None
     expires: float = 0.0
 
 
@@ -125,7 +125,7 @@ class GuideBroker:
         peer.expires = time.time() + self.expiry
         self.dispatch(peer.service, None)
 
-    def dispatch(self, service: Service, request: Optional[tuple[bytes, list[bytes]]]) -> None:
+    def dispatch(self, service: Service, request: tuple[bytes, list[bytes]] | None) -> None:
         if request is not None:
             service.requests.append(request)
         self.purge()
@@ -169,9 +169,7 @@ def main() -> None:
     socket.bind(arguments.bind)
     print(f"listening on {socket.last_endpoint.decode()}", flush=True)
     try:
-        GuideBroker(
-            socket, wire.VERSIONS[arguments.protocol], arguments.heartbeat_ms / 1000, arguments.liveness
-        ).run()
+        GuideBroker(socket, wire.VERSIONS[arguments.protocol], arguments.heartbeat_ms / 1000, arguments.liveness).run()
     except KeyboardInterrupt:
         pass
     finally:

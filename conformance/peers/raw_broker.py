@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence
 
 import zmq
 
@@ -80,13 +80,13 @@ class RawBroker:
     def send_frames(self, peer: bytes, frames: Sequence[bytes]) -> None:
         self.socket.send_multipart([peer, *frames])
 
-    def try_recv(self, timeout_ms: int) -> Optional[FromPeer]:
+    def try_recv(self, timeout_ms: int) -> FromPeer | None:
         return self.recv() if self.socket.poll(timeout_ms) else None
 
     def close(self) -> None:
         self.socket.close(0)
 
-    def __enter__(self) -> "RawBroker":
+    def __enter__(self) -> RawBroker:
         return self
 
     def __exit__(self, *_: object) -> None:

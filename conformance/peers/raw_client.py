@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import zmq
 
@@ -46,7 +46,7 @@ class RawClient:
     def recv(self, timeout_ms: int = PATIENCE_MS) -> wire.Reply:
         return wire.read_reply(self.version, self.recv_frames(timeout_ms))
 
-    def try_recv(self, timeout_ms: int) -> Optional[wire.Reply]:
+    def try_recv(self, timeout_ms: int) -> wire.Reply | None:
         try:
             return self.recv(timeout_ms)
         except Silence:
@@ -68,7 +68,7 @@ class RawClient:
     def close(self) -> None:
         self.socket.close(0)
 
-    def __enter__(self) -> "RawClient":
+    def __enter__(self) -> RawClient:
         return self
 
     def __exit__(self, *_: object) -> None:

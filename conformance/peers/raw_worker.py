@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import zmq
 
@@ -15,10 +15,9 @@ class RawWorker:
     """Registers one service on one socket. It beats while it waits if `beat_ms` says so, and otherwise only when told to, as
     a Guide worker whose handler is running."""
 
-    def __init__(
-        self, endpoint: str, service: bytes | str, protocol: str = "0.1", ready: bool = True, beat_ms: int = 0
-    ) -> None:
+    def __init__(self, endpoint: str, service: bytes | str, protocol: str = "0.1", ready: bool = True, beat_ms: int = 0) -> None:
         self.beat_ms = beat_ms
+        self._next_beat = time.monotonic() + beat_ms / 1000
         self.version = wire.VERSIONS[protocol]
         self.service = service.encode() if isinstance(service, str) else service
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
@@ -35,7 +34,7 @@ class RawWorker:
     def send(self, command: str, *frames: bytes) -> None:
         self.send_frames(self.version.worker_to_broker(command, *frames))
 
-    def ready(self, service: Optional[bytes] = None) -> None:
+    def ready(self, service: bytes | None = None) -> None:
         self.send(wire.READY, self.service if service is None else service)
 
     def reply(self, address: bytes, body: Sequence[bytes]) -> None:
@@ -59,11 +58,15 @@ class RawWorker:
         if not self.beat_ms:
             return self.socket.poll(timeout_ms)
         end = time.monotonic() + timeout_ms / 1000
-        while not self.socket.poll(self.beat_ms):
-            self.heartbeat()
-            if time.monotonic() > end:
+        while True:
+            now = time.monotonic()
+            if now >= self._next_beat:
+                self.heartbeat()
+                self._next_beat = now + self.beat_ms / 1000
+            if self.socket.poll(max(1, int(1000 * (min(self._next_beat, end) - now)))):
+                return 1
+            if now > end:
                 return 0
-        return 1
 
     def recv_any(self, timeout_ms: int = PATIENCE_MS) -> wire.ToWorker:
         return wire.read_to_worker(self.version, self.recv_frames(timeout_ms))
@@ -75,8 +78,6 @@ class RawWorker:
             message = self.recv_any(timeout_ms)
             if message.command != wire.HEARTBEAT:
                 return message
-            if self.beat_ms:
-                self.heartbeat()
             if time.monotonic() > end:
                 raise Silence(f"the worker of {self.service!r} got only heartbeats for {timeout_ms} ms")
 
@@ -94,6 +95,14 @@ class RawWorker:
         self.reply(message.address, message.body)
         return message.body
 
+    def answer_beats(self, count: int) -> None:
+        """Answers so many of the broker's heartbeats with one each. As nothing else is sent, and the worker is not heard
+        beating faster than the broker, this lets the broker live through so many of its own intervals."""
+        for _ in range(count):
+            message = self.recv_any()
+            assert message.command == wire.HEARTBEAT, f"expected HEARTBEAT, got {message}"
+            self.heartbeat()
+
     def close(self) -> None:
         """Closes at once, saying nothing: to the broker this is a death."""
         self.socket.close(0)
@@ -103,7 +112,7 @@ class RawWorker:
         self.disconnect()
         self.socket.close(2000)
 
-    def __enter__(self) -> "RawWorker":
+    def __enter__(self) -> RawWorker:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,8 +6,8 @@ have other numbers than in 0.1. A frame list is what the peer's DEALER socket se
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence
 
 READY, REQUEST, PARTIAL, FINAL, HEARTBEAT, DISCONNECT = (
     "READY",
@@ -27,7 +27,7 @@ class Version:
     lead: tuple[bytes, ...]
     client: bytes
     worker: bytes
-    client_request: Optional[bytes]
+    client_request: bytes | None
     client_replies: dict[bytes, str]
     worker_commands: dict[str, bytes]
 

@@ -13,9 +13,10 @@ import subprocess
 import threading
 import tomllib
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any
 
 from broker_process import CONFORMANCE, ROOT, TARGET
 
@@ -48,7 +49,7 @@ class AgentError(Exception):
         super().__init__(json.dumps(event))
         self.kind: str = event["kind"]
         self.number: int = event["number"]
-        self.service_code: Optional[int] = event.get("service_code")
+        self.service_code: int | None = event.get("service_code")
         self.text: str = event.get("text", "")
 
 
@@ -181,7 +182,7 @@ class Agent:
         self.do("quit")
         return self.process.wait(EVENT_SECONDS)
 
-    def __enter__(self) -> "Agent":
+    def __enter__(self) -> Agent:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any
 
 import pytest
+
 from peers.raw_client import RawClient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +30,7 @@ class BrokerCommand:
     """How to start the broker under judgement. `{options}` stands for every option in `mdbroker`'s spelling; without it only
     the placeholders named in the command can be set, and a test that needs another option is skipped."""
 
-    def __init__(self, template: Optional[str]) -> None:
+    def __init__(self, template: str | None) -> None:
         self.template = template or f"{shlex.quote(str(TARGET / 'mdbroker'))} {{options}}"
         self.is_ours = template is None
 
@@ -93,7 +95,7 @@ class BrokerProcess:
         assert answer.body == [b"404"]
         assert self.alive, f"the broker ended with status {self.process.returncode}"
 
-    def restart(self) -> "BrokerProcess":
+    def restart(self) -> BrokerProcess:
         """Killed without a word, and started again at the same endpoint."""
         self.kill()
         return BrokerProcess(self.command, bind=self.endpoints, **self.options)
@@ -109,7 +111,7 @@ class BrokerProcess:
             self.process.kill()
         self.process.wait(START_SECONDS)
 
-    def __enter__(self) -> "BrokerProcess":
+    def __enter__(self) -> BrokerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:

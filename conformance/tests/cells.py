@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from agent_process import Agent, AgentSpec, Unsupported
@@ -49,9 +50,7 @@ class Cells:
         if key not in self._services:
             name = unique("-".join(key))
             agent = self.agent_of(spec, "worker")
-            worker = start_worker(
-                agent, self.broker, service=name, protocol=protocol, style=style, behaviour=behaviour, **fields
-            )
+            worker = start_worker(agent, self.broker, service=name, protocol=protocol, style=style, behaviour=behaviour, **fields)
             self._started.append((agent, "stop_worker", {"worker": worker}))
             self._services[key] = name
         return self._services[key]

@@ -6,8 +6,9 @@ import itertools
 import os
 import random
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from agent_process import Agent, AgentSpec, load_specs  # noqa: E402
 from broker_process import BrokerCommand, BrokerProcess  # noqa: E402
+
 from peers.raw_client import RawClient  # noqa: E402
 from peers.raw_worker import RawWorker  # noqa: E402
 
@@ -145,7 +147,7 @@ def service() -> str:
 
 
 @pytest.fixture
-def peers() -> Iterator["Peers"]:
+def peers() -> Iterator[Peers]:
     """Makes raw peers and closes them at the end."""
     made = Peers()
     yield made
@@ -178,7 +180,7 @@ class Peers:
 
 
 @pytest.fixture(scope="session")
-def agents() -> Iterator["Agents"]:
+def agents() -> Iterator[Agents]:
     """Agents are started once and used by many tests."""
     made = Agents()
     yield made

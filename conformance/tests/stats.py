@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from broker_process import BrokerProcess
+
 from peers.raw_client import PATIENCE_MS, RawClient
 
 # Between two questions the broker gets this long; it is no measure of anything.

@@ -5,16 +5,16 @@ from __future__ import annotations
 import random
 import signal
 import threading
-from typing import Callable
+from collections.abc import Callable
 
 import pytest
-from agent_process import Agent, AgentSpec, body_fields, describes
+from agent_process import Agent, AgentSpec
 from broker_process import BrokerProcess
 from cells import open_client, start_worker, unique
 from conftest import Agents, Peers
-from peers import wire
-from peers.raw_worker import RawWorker
 from stats import ask, wait_for_stat, wait_until
+
+from peers.raw_worker import RawWorker
 
 StartBroker = Callable[..., BrokerProcess]
 FAST = {"heartbeat_ms": 300, "liveness": 3}
@@ -23,10 +23,8 @@ WORKER = {"heartbeat_ms": 200, "liveness": 5, "reconnect_ms": 100}
 
 def tick(broker: BrokerProcess, protocol: str, beats: int) -> None:
     """Lets the broker live through so many of its own heartbeat intervals."""
-    with RawWorker(broker.endpoint, unique("clock"), protocol, beat_ms=100) as clock:
-        for _ in range(beats):
-            assert clock.recv_any().command == wire.HEARTBEAT
-            clock.heartbeat()
+    with RawWorker(broker.endpoint, unique("clock"), protocol) as clock:
+        clock.answer_beats(beats)
 
 
 def test_a_worker_killed_in_mid_request_is_noticed_by_its_closed_connection(
@@ -122,9 +120,7 @@ def test_every_request_is_answered_while_workers_are_killed_at_random(
     try:
         for agent in workers:
             start_worker(agent, broker, service="s", protocol=protocol, behaviour="echo", **WORKER)
-        many = client_agent.start(
-            "request_many", client=client, service="s", count=3000, concurrency=20, size=200
-        )
+        many = client_agent.start("request_many", client=client, service="s", count=3000, concurrency=20, size=200)
         asker = broker.client()
         for round_number in range(1, 5):
             # Some more answers first, so that the deaths are spread over the work.

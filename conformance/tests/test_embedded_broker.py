@@ -6,6 +6,7 @@ import pytest
 from agent_process import AgentSpec, Unsupported
 from cells import unique
 from conftest import Agents
+
 from peers.raw_client import RawClient
 from peers.raw_worker import RawWorker
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import pytest
 from agent_process import AgentError, AgentSpec, Unsupported, body_fields, describes
 from broker_process import GUIDE_BROKER, BrokerCommand, BrokerProcess
 from cells import open_client, start_worker, unique
 from conftest import Agents, Peers
-from peers import wire
+
 from peers.raw_worker import RawWorker
 
 HEARTBEAT_MS = 200
@@ -26,10 +26,8 @@ def guide(protocol: str) -> Iterator[BrokerProcess]:
 
 def tick(guide: BrokerProcess, protocol: str, beats: int) -> None:
     """Lets the stranger's broker live through so many of its own heartbeat intervals."""
-    with RawWorker(guide.endpoint, unique("clock"), protocol, beat_ms=HEARTBEAT_MS // 2) as clock:
-        for _ in range(beats):
-            assert clock.recv_any().command == wire.HEARTBEAT
-            clock.heartbeat()
+    with RawWorker(guide.endpoint, unique("clock"), protocol) as clock:
+        clock.answer_beats(beats)
 
 
 @pytest.mark.parametrize("style", ["blocking", "async"])
@@ -138,9 +136,7 @@ def test_a_failed_handler_is_told_through_that_broker(
     guide: BrokerProcess, agents: Agents, our_spec: AgentSpec, protocol: str
 ) -> None:
     worker_agent, agent = agents.get(our_spec, "worker"), agents.get(our_spec, "client")
-    worker = start_worker(
-        worker_agent, guide, service="bad", protocol=protocol, behaviour="fail", code=7, text="no", **WORKER
-    )
+    worker = start_worker(worker_agent, guide, service="bad", protocol=protocol, behaviour="fail", code=7, text="no", **WORKER)
     client = open_client(agent, guide, protocol=protocol)
     with pytest.raises(AgentError) as caught:
         agent.do("request", client=client, service="bad", **body_fields([b"x"]))
@@ -149,9 +145,7 @@ def test_a_failed_handler_is_told_through_that_broker(
     worker_agent.do("stop_worker", worker=worker)
 
 
-def test_our_peers_find_that_broker_again_after_its_restart(
-    agents: Agents, our_spec: AgentSpec, protocol: str
-) -> None:
+def test_our_peers_find_that_broker_again_after_its_restart(agents: Agents, our_spec: AgentSpec, protocol: str) -> None:
     command = BrokerCommand(f"{GUIDE_BROKER} --protocol {protocol}")
     worker_agent, agent = agents.get(our_spec, "worker"), agents.get(our_spec, "client")
     guide = BrokerProcess(command, heartbeat_ms=HEARTBEAT_MS, liveness=5)

@@ -5,14 +5,16 @@ The number in each name is that of the list of known defects.
 
 from __future__ import annotations
 
-import threading
-from typing import Callable, Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
-from agent_process import AgentError, AgentSpec, body_fields, describes
+from agent_process import Agent, AgentError, AgentSpec, body_fields, describes
 from broker_process import BrokerProcess
 from cells import open_client, start_worker, unique
 from conftest import Agents, Peers
+
 from peers import wire
 from peers.raw_broker import RawBroker
 
@@ -98,9 +100,7 @@ def test_15_a_worker_can_be_stopped_while_it_waits_to_reconnect(
     agent.do("stop_worker", worker=worker)
 
 
-def test_16_requests_are_a_sign_of_life(
-    scripted: RawBroker, agents: Agents, our_spec: AgentSpec, protocol: str
-) -> None:
+def test_16_requests_are_a_sign_of_life(scripted: RawBroker, agents: Agents, our_spec: AgentSpec, protocol: str) -> None:
     agent = agents.get(our_spec, "worker")
     worker = start_worker(agent, scripted, service="s", protocol=protocol, behaviour="echo", **BEAT)
     peer = scripted.recv_command(wire.READY).peer
@@ -113,9 +113,7 @@ def test_16_requests_are_a_sign_of_life(
     agent.do("stop_worker", worker=worker)
 
 
-def test_17_a_stopped_worker_says_disconnect(
-    scripted: RawBroker, agents: Agents, our_spec: AgentSpec, protocol: str
-) -> None:
+def test_17_a_stopped_worker_says_disconnect(scripted: RawBroker, agents: Agents, our_spec: AgentSpec, protocol: str) -> None:
     agent = agents.get(our_spec, "worker")
     worker = start_worker(agent, scripted, service="s", protocol=protocol, behaviour="echo", **BEAT)
     peer = scripted.recv_command(wire.READY).peer
@@ -128,9 +126,7 @@ def test_17_a_stopped_worker_answers_what_it_holds_first(
     scripted: RawBroker, agents: Agents, our_spec: AgentSpec, protocol: str
 ) -> None:
     agent = agents.get(our_spec, "worker")
-    worker = start_worker(
-        agent, scripted, service="s", protocol=protocol, behaviour="hold", drain_timeout_ms=60_000, **BEAT
-    )
+    worker = start_worker(agent, scripted, service="s", protocol=protocol, behaviour="hold", drain_timeout_ms=60_000, **BEAT)
     peer = scripted.recv_command(wire.READY).peer
     scripted.request(peer, [b"x"])
     agent.event("holding", worker=worker)
@@ -141,9 +137,7 @@ def test_17_a_stopped_worker_answers_what_it_holds_first(
     agent.finish(stopping)
 
 
-def test_the_client_address_comes_back_untouched(
-    scripted: RawBroker, agents: Agents, our_spec: AgentSpec, protocol: str
-) -> None:
+def test_the_client_address_comes_back_untouched(scripted: RawBroker, agents: Agents, our_spec: AgentSpec, protocol: str) -> None:
     agent = agents.get(our_spec, "worker")
     worker = start_worker(agent, scripted, service="s", protocol=protocol, behaviour="echo", **BEAT)
     peer = scripted.recv_command(wire.READY).peer
@@ -184,9 +178,7 @@ def test_18_the_deadline_bounds_all_attempts_together(
     client = open_client(agent, scripted, protocol=protocol)
     # Ten minutes of attempts, and a deadline that ends them; the driver's own patience is a minute.
     with pytest.raises(AgentError) as caught:
-        agent.do(
-            "request", client=client, service="s", timeout_ms=200, retries=3000, deadline_ms=700, **body_fields([b"x"])
-        )
+        agent.do("request", client=client, service="s", timeout_ms=200, retries=3000, deadline_ms=700, **body_fields([b"x"]))
     assert caught.value.kind == "Timeout"
     agent.do("close_client", client=client)
 
@@ -196,9 +188,7 @@ def test_18_each_retry_is_a_request_on_a_fresh_connection(
 ) -> None:
     agent = agents.get(our_spec, "client")
     client = open_client(agent, scripted, protocol=protocol)
-    request = agent.start(
-        "request", client=client, service="s", timeout_ms=300, retries=3, **body_fields([b"x"])
-    )
+    request = agent.start("request", client=client, service="s", timeout_ms=300, retries=3, **body_fields([b"x"]))
     attempts = [scripted.recv() for _ in range(3)]
     assert len({attempt.peer for attempt in attempts}) == 3
     assert {(a.command, a.service, a.body) for a in attempts} == {(wire.REQUEST, b"s", (b"x",))}
@@ -236,37 +226,24 @@ def test_18_nonsense_and_answers_of_other_services_do_not_abort_the_client(
     client = open_client(agent, scripted, protocol=protocol)
     lead, header = list(scripted.version.lead), scripted.version.client
     for frames in ([b""], [b"noise"], [*lead, header], [*lead, b"MDPC99", b"s", b"x"]):
-        request = agent.start(
-            "request", client=client, service="s", timeout_ms=1000, retries=5, **body_fields([b"x"])
-        )
+        request = agent.start("request", client=client, service="s", timeout_ms=1000, retries=5, **body_fields([b"x"]))
         peer = scripted.recv().peer
         scripted.send_frames(peer, frames)
         scripted.answer(peer, b"another-service", [b"wrong"])
         scripted.answer(peer, b"s", [b"right"])
-        reply = _answering(scripted, lambda: agent.finish(request)[1])
+        reply = _answering(scripted, agent, request)
         assert describes(reply, [b"right"])
     agent.do("close_client", client=client)
 
 
-def _answering(scripted: RawBroker, wait: Callable[[], dict]) -> dict:  # type: ignore[type-arg]
-    """Answers every further attempt rightly while `wait` runs: a client may drop a connection that talks nonsense."""
-    outcome: list[object] = []
-
-    def run() -> None:
-        try:
-            outcome.append(wait())
-        except BaseException as problem:  # handed to the test's own thread
-            outcome.append(problem)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    while thread.is_alive():
-        if message := scripted.try_recv(20):
-            scripted.answer(message.peer, b"s", [b"right"])
-    (result,) = outcome
-    if isinstance(result, BaseException):
-        raise result
-    return result  # type: ignore[return-value]
+def _answering(scripted: RawBroker, agent: Agent, request: int) -> dict[str, Any]:
+    """Answers every further attempt rightly while the request goes on: a client may drop a connection that talks nonsense."""
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(agent.finish, request)
+        while not outcome.done():
+            if message := scripted.try_recv(20):
+                scripted.answer(message.peer, b"s", [b"right"])
+        return outcome.result()[1]
 
 
 def test_19_each_of_many_answers_reaches_its_own_caller(
@@ -297,10 +274,8 @@ def test_20_a_worker_that_beats_slower_than_the_broker_expects_still_serves(
         heartbeat_ms=2500, liveness=3, reconnect_ms=100,
     )  # fmt: skip
     client = peers.client(broker, protocol)
-    clock = peers.worker(broker, unique("clock"), protocol, beat_ms=100)
+    clock = peers.worker(broker, unique("clock"), protocol)
     for number in range(5):
         assert client.request(service, [b"%d" % number]).body == [b"%d" % number]
-        for _ in range(5):
-            assert clock.recv_any().command == wire.HEARTBEAT
-            clock.heartbeat()
+        clock.answer_beats(5)
     agent.do("stop_worker", worker=worker)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import pytest
 from broker_process import BrokerProcess
 from conftest import Peers
-from peers.raw_client import Silence
 from stats import ask, wait_for_stat, wait_until
+
+from peers.raw_client import Silence
 
 pytestmark = pytest.mark.ours
 StartBroker = Callable[..., BrokerProcess]
@@ -31,9 +32,7 @@ def test_a_full_queue_refuses_and_drops_nothing_it_accepted(
     assert worker.echo_one() == [b"room again"]
 
 
-def test_a_queued_request_expires_after_its_time(
-    start_broker: StartBroker, peers: Peers, protocol: str, service: str
-) -> None:
+def test_a_queued_request_expires_after_its_time(start_broker: StartBroker, peers: Peers, protocol: str, service: str) -> None:
     broker = start_broker(request_ttl_ms=200)
     client = peers.client(broker, protocol)
     client.send(service, [b"stale"])

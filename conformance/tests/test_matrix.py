@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Iterator
+from collections.abc import Iterator
 
 import pytest
 from agent_process import Agent, AgentError, AgentSpec, Unsupported, body_fields, describes, made_frame
@@ -45,12 +45,16 @@ def test_echo_of_0_to_20_frames(
         assert describes(reply, body), f"{count} frames"
 
 
-def test_echo_of_empty_and_telling_frames(
-    cells: Cells, client_spec: AgentSpec, worker_spec: AgentSpec, protocol: str
-) -> None:
+def test_echo_of_empty_and_telling_frames(cells: Cells, client_spec: AgentSpec, worker_spec: AgentSpec, protocol: str) -> None:
     service = cells.service(worker_spec, protocol, "blocking", "reverse")
     agent, client = cells.client(client_spec, protocol, "blocking")
-    bodies = ([b""], [b"", b""], [b"", b"x", b""], [bytes(range(256))], [b"MDPC01", b"\x02", b"", b"MDPW02", b"mmi.service"])
+    bodies = (
+        [b""],
+        [b"", b""],
+        [b"", b"x", b""],
+        [bytes(range(256))],
+        [b"MDPC01", b"\x02", b"", b"MDPW02", b"mmi.service"],
+    )
     for body in bodies:
         reply = agent.do("request", client=client, service=service, **body_fields(body))
         assert describes(reply, body[::-1])
@@ -63,18 +67,14 @@ def test_echo_of_ten_megabytes(cells: Cells, client_spec: AgentSpec, worker_spec
     assert describes(reply, [made_frame(5_000_000, 7, 0), made_frame(5_000_000, 7, 1)])
 
 
-def test_a_thousand_requests_in_a_row(
-    cells: Cells, client_spec: AgentSpec, worker_spec: AgentSpec, protocol: str
-) -> None:
+def test_a_thousand_requests_in_a_row(cells: Cells, client_spec: AgentSpec, worker_spec: AgentSpec, protocol: str) -> None:
     service = cells.service(worker_spec, protocol, "blocking", "echo")
     agent, client = cells.client(client_spec, protocol, "blocking")
     many = agent.do("request_many", client=client, service=service, count=1000, concurrency=1, size=100)
     assert (many["ok"], many["mismatched"], many["errors"]) == (1000, 0, 0), many
 
 
-def test_a_hundred_requests_at_once(
-    cells: Cells, client_spec: AgentSpec, worker_spec: AgentSpec, protocol: str
-) -> None:
+def test_a_hundred_requests_at_once(cells: Cells, client_spec: AgentSpec, worker_spec: AgentSpec, protocol: str) -> None:
     service = cells.service(worker_spec, protocol, "async", "echo")
     agent, client = cells.client(client_spec, protocol, "async")
     many = agent.do("request_many", client=client, service=service, count=100, concurrency=100, size=1000)
@@ -139,9 +139,7 @@ def test_a_handler_that_raises_is_an_error_and_the_worker_serves_on(
 def test_an_unknown_service_is_a_timeout(cells: Cells, client_spec: AgentSpec, protocol: str, style: str) -> None:
     agent, client = cells.client(client_spec, protocol, style)
     with pytest.raises(AgentError) as caught:
-        agent.do(
-            "request", client=client, service=unique("unknown"), timeout_ms=100, retries=2, **body_fields([b"x"])
-        )
+        agent.do("request", client=client, service=unique("unknown"), timeout_ms=100, retries=2, **body_fields([b"x"]))
     assert (caught.value.kind, caught.value.number) == ("Timeout", 1)
 
 
@@ -194,8 +192,7 @@ def test_all_pairs_find_each_other_again_after_the_broker_was_killed(
 def ask_all(clients: list[tuple[Agent, str]], services: dict[str, str]) -> None:
     for service in services.values():
         started = [
-            (agent, agent.start("request", client=client, service=service, **body_fields([b"?"])))
-            for agent, client in clients
+            (agent, agent.start("request", client=client, service=service, **body_fields([b"?"]))) for agent, client in clients
         ]
         for agent, number in started:
             assert len(agent.finish(number)[1]["sizes"]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from broker_process import BrokerProcess
 from conftest import Peers
+
 from peers import wire
 
 pytestmark = [pytest.mark.usefixtures("speaks_01"), pytest.mark.usefixtures("speaks_02")]
@@ -14,7 +15,12 @@ MIXED = [("0.1", "0.2"), ("0.2", "0.1")]
 @pytest.mark.parametrize("client_protocol, worker_protocol", MIXED)
 @pytest.mark.parametrize("body", [[], [b""], [b"hello"], [b"\x00" * 7, b"", b"\xff"]], ids=len)
 def test_request_and_reply_cross_the_versions(
-    shared_broker: BrokerProcess, peers: Peers, service: str, client_protocol: str, worker_protocol: str, body: list[bytes]
+    shared_broker: BrokerProcess,
+    peers: Peers,
+    service: str,
+    client_protocol: str,
+    worker_protocol: str,
+    body: list[bytes],
 ) -> None:
     worker = peers.worker(shared_broker, service, worker_protocol)
     client = peers.client(shared_broker, client_protocol)

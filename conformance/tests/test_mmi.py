@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import pytest
 from broker_process import BrokerProcess
@@ -46,23 +46,17 @@ def test_service_says_200_with_a_worker_and_404_without(
         pass
 
 
-def test_the_answer_names_the_service_that_was_asked(
-    shared_broker: BrokerProcess, peers: Peers, protocol: str
-) -> None:
+def test_the_answer_names_the_service_that_was_asked(shared_broker: BrokerProcess, peers: Peers, protocol: str) -> None:
     assert peers.client(shared_broker, protocol).request("mmi.service", [b"x"]).service == b"mmi.service"
 
 
 @pytest.mark.parametrize("name", ["mmi.unknown", "mmi.", "mmi.serviceX", "mmi.Service"])
-def test_unknown_services_of_the_broker_say_501(
-    shared_broker: BrokerProcess, peers: Peers, protocol: str, name: str
-) -> None:
+def test_unknown_services_of_the_broker_say_501(shared_broker: BrokerProcess, peers: Peers, protocol: str, name: str) -> None:
     assert peers.client(shared_broker, protocol).request(name, [b"x"]).body == [b"501"]
 
 
 @pytest.mark.parametrize("body", [[], [b""], [b"a", b"b"], [b"\xff\x00"]], ids=repr)
-def test_service_survives_odd_questions(
-    shared_broker: BrokerProcess, peers: Peers, protocol: str, body: list[bytes]
-) -> None:
+def test_service_survives_odd_questions(shared_broker: BrokerProcess, peers: Peers, protocol: str, body: list[bytes]) -> None:
     client = peers.client(shared_broker, protocol)
     assert client.request("mmi.service", body).body == [b"404"]
     assert client.request("mmi.service", [b"x"]).body == [b"404"]
@@ -84,9 +78,7 @@ def test_services_lists_workers_and_waiting_requests(broker: BrokerProcess, peer
     waiting = peers.client(broker, protocol)
     waiting.send("unserved", [b"12345", b"678"])
     waiting.send("unserved", [b"9"])
-    report = wait_until(
-        client, "mmi.services", lambda r: service_entry(r, "unserved").get("queued") == 2 and len(r) == 2
-    )
+    report = wait_until(client, "mmi.services", lambda r: service_entry(r, "unserved").get("queued") == 2 and len(r) == 2)
     served, unserved = service_entry(report, "served"), service_entry(report, "unserved")
     assert served == {"name": "served", "workers": 1, "idle": 0, "queued": 0, "queued_bytes": 0, "in_flight": 1}
     assert {**unserved, "queued_bytes": 0} == {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from broker_process import BrokerProcess
 from conftest import Peers
+
 from peers import wire
 from vectors import MALFORMED, WELL_FORMED, Vector
 

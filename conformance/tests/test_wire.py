@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import Callable
+from collections.abc import Callable
 
 import pytest
 from broker_process import BrokerProcess
 from conftest import Peers
+
 from peers import wire
 
 StartBroker = Callable[..., BrokerProcess]
@@ -72,9 +73,7 @@ def test_body_frames_that_look_like_protocol_pass_unchanged(
     assert client.recv().body == body
 
 
-def test_a_request_waits_for_its_first_worker(
-    shared_broker: BrokerProcess, peers: Peers, protocol: str, service: str
-) -> None:
+def test_a_request_waits_for_its_first_worker(shared_broker: BrokerProcess, peers: Peers, protocol: str, service: str) -> None:
     client = peers.client(shared_broker, protocol)
     client.send(service, [b"early"])
     assert client.request("mmi.service", [service.encode()]).body == [b"404"]
@@ -121,12 +120,28 @@ def test_a_busy_worker_hears_heartbeats(start_broker: StartBroker, peers: Peers,
 
 def test_a_worker_that_beats_stays(start_broker: StartBroker, peers: Peers, protocol: str, service: str) -> None:
     broker = start_broker(heartbeat_ms=300, liveness=3)
-    worker = peers.worker(broker, service, protocol, beat_ms=100)
-    for _ in range(9):
-        assert worker.recv_any().command == wire.HEARTBEAT
-        worker.heartbeat()
+    peers.worker(broker, service, protocol).answer_beats(9)
     client = peers.client(broker, protocol)
     assert client.request("mmi.service", [service.encode()]).body == [b"200"]
+
+
+def test_two_hasty_beats_do_not_start_a_storm(start_broker: StartBroker, peers: Peers, protocol: str, service: str) -> None:
+    """After a stall two beats arrive together. A broker that follows its peers' pace must find back to its own, or two such
+    sides keep each other beating as fast as they can."""
+    broker = start_broker(heartbeat_ms=300, liveness=10)
+    clock = peers.worker(broker, f"{service}-clock", protocol)
+    hasty = peers.worker(broker, service, protocol)
+    hasty.heartbeat()
+    hasty.heartbeat()
+    beats, ticks = 0, 0
+    while ticks < 5:
+        if hasty.socket.poll(5):
+            hasty.answer_beats(1)
+            beats += 1
+        if clock.socket.poll(0):
+            clock.answer_beats(1)
+            ticks += 1
+    assert beats <= 4 * ticks, f"{beats} beats to the hasty worker in {ticks} intervals of the broker"
 
 
 def test_a_worker_that_says_goodbye_gets_no_more_work(
@@ -145,9 +160,7 @@ def test_a_worker_that_says_goodbye_gets_no_more_work(
 
 
 @pytest.mark.ours
-def test_the_address_frame_is_the_brokers_own(
-    shared_broker: BrokerProcess, peers: Peers, protocol: str, service: str
-) -> None:
+def test_the_address_frame_is_the_brokers_own(shared_broker: BrokerProcess, peers: Peers, protocol: str, service: str) -> None:
     """Two deliveries never share an address, so a late answer cannot pass for a current one."""
     worker = peers.worker(shared_broker, service, protocol)
     client = peers.client(shared_broker, protocol)

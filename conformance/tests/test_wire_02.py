@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 from broker_process import BrokerProcess
 from conftest import Peers
+
 from peers import wire
 
 pytestmark = pytest.mark.usefixtures("speaks_02")
 
 
-def test_partials_and_final_arrive_as_published_frames_in_order(
-    shared_broker: BrokerProcess, peers: Peers, service: str
-) -> None:
+def test_partials_and_final_arrive_as_published_frames_in_order(shared_broker: BrokerProcess, peers: Peers, service: str) -> None:
     worker = peers.worker(shared_broker, service, "0.2")
     client = peers.client(shared_broker, "0.2")
     name = service.encode()
@@ -26,9 +25,7 @@ def test_partials_and_final_arrive_as_published_frames_in_order(
     assert client.recv_frames() == [b"MDPC02", b"\x03", name, b"end"]
 
 
-def test_each_partial_is_passed_on_before_the_next_is_made(
-    shared_broker: BrokerProcess, peers: Peers, service: str
-) -> None:
+def test_each_partial_is_passed_on_before_the_next_is_made(shared_broker: BrokerProcess, peers: Peers, service: str) -> None:
     worker = peers.worker(shared_broker, service, "0.2")
     client = peers.client(shared_broker, "0.2")
     client.send(service, [b"go"])
@@ -73,9 +70,7 @@ def test_a_stream_that_has_begun_is_not_begun_again(shared_broker: BrokerProcess
 
 
 @pytest.mark.ours
-def test_a_stream_without_partials_yet_goes_to_another_worker(
-    shared_broker: BrokerProcess, peers: Peers, service: str
-) -> None:
+def test_a_stream_without_partials_yet_goes_to_another_worker(shared_broker: BrokerProcess, peers: Peers, service: str) -> None:
     first = peers.worker(shared_broker, service, "0.2")
     client = peers.client(shared_broker, "0.2")
     client.send(service, [b"stream"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from broker_process import CONFORMANCE
 
@@ -20,7 +20,7 @@ class Vector:
         return [bytes.fromhex(frame) for frame in self.fields["frames"]]
 
     @property
-    def body(self) -> Optional[list[bytes]]:
+    def body(self) -> list[bytes] | None:
         body = self.fields.get("body")
         return None if body is None else [bytes.fromhex(frame) for frame in body]
 
