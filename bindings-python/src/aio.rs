@@ -134,8 +134,8 @@ impl AsyncClient {
         Ok(AsyncClient { core: Detached::new(core) })
     }
 
-    /// Send a request whose outcome arrives in the mailbox under this token.
-    #[pyo3(signature = (mailbox, token, service, body, timeout, retries, deadline))]
+    /// Send a request whose outcome arrives in the mailbox under this token: its parts as they come, or as a whole.
+    #[pyo3(signature = (mailbox, token, service, body, timeout, retries, deadline, *, parts=false))]
     #[expect(clippy::too_many_arguments, reason = "the address of the outcome, and the arguments of the request")]
     fn submit(
         &self,
@@ -147,11 +147,17 @@ impl AsyncClient {
         timeout: Option<f64>,
         retries: Option<i64>,
         deadline: Option<f64>,
+        parts: bool,
     ) -> PyResult<Ticket> {
         let options = request_options(py, timeout, retries, deadline)?;
         let body = body_of(body)?;
         let inbox = &mailbox.get().replies;
-        let ticket = call(py, || Ok(self.core.submit(service, body, &options, inbox, token)))?;
+        let ticket = call(py, || {
+            Ok(match parts {
+                true => self.core.submit(service, body, &options, inbox, token),
+                false => self.core.submit_whole(service, body, &options, inbox, token),
+            })
+        })?;
         Ok(Ticket { core: Detached::new(ticket) })
     }
 

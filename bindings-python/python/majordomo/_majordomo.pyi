@@ -191,6 +191,8 @@ class AsyncClient:
         timeout: float | None,
         retries: int | None,
         deadline: float | None,
+        *,
+        parts: bool = False,
     ) -> Ticket: ...
     def close(self) -> None: ...
 

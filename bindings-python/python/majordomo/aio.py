@@ -125,7 +125,7 @@ class Client:
         mailbox = _mailbox.of_running_loop()
         token = mailbox.register(parts._arrival.put)
         try:
-            ticket = self._native.submit(mailbox.native, token, service, body, timeout, retries, deadline)
+            ticket = self._native.submit(mailbox.native, token, service, body, timeout, retries, deadline, parts=True)
         except BaseException:
             mailbox.forget(token)
             raise
