@@ -56,3 +56,32 @@ fn the_header_declares_every_exported_function() {
         assert!(header.contains(&format!("{name}(")), "{name} is not in include/majordomo.h");
     }
 }
+
+/// The names of the pointer parameters of each function that the header declares.
+fn pointer_parameters(header: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    // A declaration is what stands between the end of one comment or declaration and `);`.
+    for declaration in header.split("*/").flat_map(|text| text.split(';')) {
+        let Some((head, parameters)) = declaration.rsplit_once('(') else { continue };
+        let Some(parameters) = parameters.strip_suffix(')') else { continue };
+        let name = head.rsplit([' ', '*', '\n']).next().unwrap_or_default();
+        for parameter in parameters.split(',').filter(|parameter| parameter.contains('*')) {
+            let parameter = parameter.rsplit([' ', '*']).next().unwrap_or_default();
+            found.push((name.to_owned(), parameter.to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_pointer_parameter_has_a_test_with_null() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let header = fs::read_to_string(folder.join("../include/majordomo.h")).unwrap_or_default();
+    let tests = fs::read_to_string(folder.join("tests/c/test_null.c")).unwrap_or_default();
+    let parameters = pointer_parameters(&header);
+    assert!(parameters.len() > 120, "only {} pointer parameters found: the scan is blind", parameters.len());
+    for (function, parameter) in parameters {
+        let case = format!(" ({function}, {parameter}, ");
+        assert!(tests.contains(&case), "tests/c/test_null.c has no case for {parameter} of {function}");
+    }
+}
