@@ -6,19 +6,25 @@
 //! The layers point one way: `proto` is pure (bytes and state machines), `transport` holds all that touches libzmq, and
 //! the rest drives the machines.
 
+pub mod aio;
+mod broker;
 pub mod error;
 mod fork;
 pub mod message;
 pub mod options;
 pub mod proto;
 mod transport;
+mod turn;
 mod wait;
+mod worker;
 
+pub use broker::Broker;
 pub use error::{Error, ErrorKind, Result, ServiceError};
 pub use message::Message;
 pub use options::{BrokerOptions, ClientOptions, Protocol, RequestOptions, WorkerOptions};
 pub use transport::{Capability, Libzmq, libzmq};
 pub use wait::{Check, Wake};
+pub use worker::{Request, Stop, Worker, serve};
 
 /// The version of this library, for example `0.1.0`.
 pub const fn version() -> &'static str {

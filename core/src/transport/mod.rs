@@ -17,6 +17,7 @@ mod waker;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use context::Context;
 pub(crate) use dealer::{Dealer, DealerOptions, Received};
 pub(crate) use frame::Frame;
 pub use library::{Capability, Libzmq, libzmq};

@@ -1,0 +1,48 @@
+//! What handles ask of the I/O thread.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::message::Message;
+use crate::options::{ClientOptions, RequestOptions, WorkerOptions};
+use crate::proto::worker::Answer;
+
+use super::desk::Desk;
+use super::outcome::Caller;
+
+pub(super) enum Command {
+    /// A client begins; its connections are made when they are needed.
+    OpenClient { client: u64, options: Arc<ClientOptions> },
+    /// A client ends: all its requests fail with `Closed`.
+    CloseClient { client: u64 },
+    /// A request.
+    Call { client: u64, id: u64, call: Call },
+    /// The caller has given a request up.
+    Cancel { client: u64, id: u64 },
+    /// The caller of a stream has room for more parts.
+    Resume { client: u64, id: u64 },
+    /// A request that was refused: its caller hears of it from the I/O thread, as of any other outcome.
+    Refuse { caller: Caller, error: Error },
+    /// A worker begins, and registers.
+    OpenWorker { worker: u64, options: Arc<WorkerOptions>, desk: Arc<Desk> },
+    /// A worker takes no new work, and ends when what is in hand is answered.
+    DrainWorker { worker: u64 },
+    /// A worker ends.
+    CloseWorker { worker: u64 },
+    /// A handler's answer, or a part of it.
+    Answer { worker: u64, session: usize, number: u64, answer: Answer },
+    /// The last handle is gone.
+    Stop,
+}
+
+/// A request that waits for a connection.
+pub(super) struct Call {
+    pub(super) service: String,
+    pub(super) body: Message,
+    pub(super) options: RequestOptions,
+    pub(super) submitted: Instant,
+    /// How long the whole call may take from then on.
+    pub(super) deadline: Duration,
+    pub(super) caller: Caller,
+}

@@ -1,0 +1,218 @@
+//! Where a worker's requests are handed to those who work on them.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
+use crate::options::{Protocol, WorkerOptions};
+use crate::proto::worker::Answer;
+use crate::worker::{Request, Responder};
+
+use super::command::Command;
+use super::inbox::Inbox;
+use super::runtime::Queue;
+use super::wakes::Wakes;
+
+/// What happened to a worker that was made with [`Worker::with_inbox`](super::Worker::with_inbox).
+#[derive(Debug)]
+pub struct WorkerEvent {
+    /// The token that the worker was made with.
+    pub token: u64,
+    /// What happened.
+    pub kind: WorkerEventKind,
+}
+
+/// What happened to a worker.
+#[derive(Debug)]
+pub enum WorkerEventKind {
+    /// A request came, to be answered through it.
+    Request(Request),
+    /// The worker has ended: drained or closed, or for this reason. Nothing follows.
+    Closed(Option<Error>),
+}
+
+/// The place between a worker's sessions and its handlers. It outlives neither: requests in it and out of it are worth
+/// nothing once the sessions are closed.
+pub(super) struct Desk {
+    worker: u64,
+    queue: Arc<Queue>,
+    options: Arc<WorkerOptions>,
+    /// Where requests go; `None` where they wait here to be received.
+    inbox: Option<(Arc<Inbox<WorkerEvent>>, u64)>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// At most one for each session.
+    requests: VecDeque<Request>,
+    /// Tasks that wait for a request, or for the end. Each is asked again when something happens.
+    wakers: Vec<(u64, Waker)>,
+    next_waiter: u64,
+    ended: Option<Option<Error>>,
+}
+
+/// One task's place among those that wait at a desk.
+#[derive(Default)]
+pub(super) struct Place(Option<u64>);
+
+impl Desk {
+    pub(super) fn new(
+        worker: u64,
+        queue: Arc<Queue>,
+        options: Arc<WorkerOptions>,
+        inbox: Option<(Arc<Inbox<WorkerEvent>>, u64)>,
+    ) -> Arc<Desk> {
+        Arc::new(Desk { worker, queue, options, inbox, state: Mutex::default() })
+    }
+
+    /// A request came.
+    pub(super) fn request(&self, session: usize, number: u64, body: Message, wakes: &mut Wakes) {
+        let responder = Answers {
+            queue: self.queue.clone(),
+            worker: self.worker,
+            session,
+            number,
+            protocol: self.options.protocol,
+            limit: self.options.max_message_bytes,
+            joined: AtomicUsize::new(0),
+        };
+        let request = Request::new(self.options.service.clone(), body, Arc::new(responder));
+        if let Some((inbox, token)) = &self.inbox {
+            wakes.store(inbox, WorkerEvent { token: *token, kind: WorkerEventKind::Request(request) });
+        } else {
+            let mut state = self.lock();
+            state.requests.push_back(request);
+            let wakers = mem::take(&mut state.wakers);
+            drop(state);
+            wakes.wakers(wakers.into_iter().map(|(_, waker)| waker));
+        }
+    }
+
+    /// The worker has ended.
+    pub(super) fn closed(&self, failure: Option<Error>, wakes: &mut Wakes) {
+        let mut state = self.lock();
+        state.ended = Some(failure.clone());
+        let wakers = mem::take(&mut state.wakers);
+        let requests = mem::take(&mut state.requests);
+        drop(state);
+        // The broker gives them to other workers.
+        drop(requests);
+        wakes.wakers(wakers.into_iter().map(|(_, waker)| waker));
+        if let Some((inbox, token)) = &self.inbox {
+            wakes.store(inbox, WorkerEvent { token: *token, kind: WorkerEventKind::Closed(failure) });
+        }
+    }
+
+    /// The next request, or the error that says why there will be none.
+    pub(super) fn poll_request(&self, context: &Context<'_>, place: &mut Place) -> Poll<Result<Request>> {
+        self.poll(context, place, |state| {
+            if let Some(request) = state.requests.pop_front() {
+                return Some(Ok(request));
+            }
+            let ended = state.ended.as_ref()?;
+            Some(Err(ended.clone().unwrap_or_else(|| Error::closed("worker"))))
+        })
+    }
+
+    /// The worker's end.
+    pub(super) fn poll_end(&self, context: &Context<'_>, place: &mut Place) -> Poll<Result<()>> {
+        self.poll(context, place, |state| {
+            let ended = state.ended.as_ref()?;
+            Some(ended.clone().map_or(Ok(()), Err))
+        })
+    }
+
+    /// Whoever waited in this place has gone. It may have been woken for a request that it leaves to the others.
+    pub(super) fn leave(&self, place: &mut Place) {
+        let Some(waiter) = place.0.take() else { return };
+        if self.queue.origin().check("worker").is_err() {
+            return;
+        }
+        let mut state = self.lock();
+        let at = state.wakers.iter().position(|(id, _)| *id == waiter);
+        let gone = at.map(|at| state.wakers.swap_remove(at));
+        drop(state);
+        drop(gone);
+    }
+
+    /// Wakers are cloned and dropped outside of the lock: they run code of the executor's.
+    fn poll<T>(
+        &self,
+        context: &Context<'_>,
+        place: &mut Place,
+        mut check: impl FnMut(&mut State) -> Option<Result<T>>,
+    ) -> Poll<Result<T>> {
+        if let Err(error) = self.queue.origin().check("worker") {
+            return Poll::Ready(Err(error));
+        }
+        let found = check(&mut self.lock());
+        if let Some(found) = found {
+            self.leave(place);
+            return Poll::Ready(found);
+        }
+        let waker = context.waker().clone();
+        let mut state = self.lock();
+        if let Some(found) = check(&mut state) {
+            drop(state);
+            self.leave(place);
+            return Poll::Ready(found);
+        }
+        let waiter = *place.0.get_or_insert_with(|| {
+            state.next_waiter += 1;
+            state.next_waiter
+        });
+        let mut old = None;
+        match state.wakers.iter_mut().find(|(id, _)| *id == waiter) {
+            Some((_, present)) => old = Some(mem::replace(present, waker)),
+            None => state.wakers.push((waiter, waker)),
+        }
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the answers to one request to its session on the I/O thread.
+struct Answers {
+    queue: Arc<Queue>,
+    worker: u64,
+    session: usize,
+    number: u64,
+    protocol: Protocol,
+    limit: usize,
+    /// Bytes of the parts so far, where the protocol joins them to one reply.
+    joined: AtomicUsize,
+}
+
+impl Responder for Answers {
+    fn answer(&self, answer: Answer) -> Result<()> {
+        self.queue.origin().check("request")?;
+        let bytes = match &answer {
+            Answer::Partial(body) | Answer::Final(body) => body.byte_len(),
+            Answer::Failure(_) => 0,
+        };
+        // The machine would find this too, but too late for the handler to hear of it.
+        let total = self.joined.load(Ordering::Relaxed).saturating_add(bytes);
+        if total > self.limit && !matches!(answer, Answer::Failure(_)) {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("the answer has {total} bytes; max_message_bytes is {}", self.limit),
+            ));
+        }
+        if matches!(answer, Answer::Partial(_)) && self.protocol == Protocol::V01 {
+            self.joined.store(total, Ordering::Relaxed);
+        }
+        let Answers { worker, session, number, .. } = *self;
+        self.queue.push(Command::Answer { worker, session, number, answer });
+        Ok(())
+    }
+}

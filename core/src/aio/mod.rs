@@ -1,0 +1,29 @@
+//! Asynchronous clients and workers, under any runtime or none.
+//!
+//! One I/O thread serves all of them, however many there are; it starts with the first and ends with the last. Futures
+//! are woken by their wakers, so any executor will do. An event loop of another language takes outcomes from an
+//! [`Inbox`], a batch at a time.
+//!
+//! Nothing of a caller's (a waker, a notification) runs while a lock is held or a connection is half done, and nothing
+//! of a caller's can end the I/O thread.
+
+mod client;
+mod command;
+mod crew;
+mod desk;
+mod inbox;
+mod link;
+mod outcome;
+mod pool;
+mod reactor;
+mod runtime;
+mod serve;
+mod timers;
+mod wakes;
+mod worker;
+
+pub use client::{Client, Parts, Response, Ticket};
+pub use desk::{WorkerEvent, WorkerEventKind};
+pub use inbox::Inbox;
+pub use outcome::{ClientEvent, Part};
+pub use worker::{Drain, Recv, Requests, Worker};

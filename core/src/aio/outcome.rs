@@ -1,0 +1,257 @@
+//! Where the outcome of a request goes: to a future, to a stream, or to an inbox.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::error::{Error, Result};
+use crate::message::Message;
+use crate::proto::client::ReplyMode;
+
+use super::inbox::Inbox;
+use super::wakes::Wakes;
+
+/// What became of a request of [`Client::submit`](super::Client::submit).
+#[derive(Clone, Debug)]
+pub struct ClientEvent {
+    /// The token that the request was submitted with.
+    pub token: u64,
+    /// The part of the outcome.
+    pub part: Part,
+}
+
+/// A part of a request's outcome.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// A part of the reply; more follow.
+    Partial(Message),
+    /// The reply or its last part, or the failure. It comes exactly once.
+    Done(Result<Message>),
+}
+
+/// The one who asked. Dropped without an outcome, it hears that the client is closed, so nobody waits for ever.
+pub(super) struct Caller {
+    to: Option<To>,
+    permit: Option<Permit>,
+}
+
+pub(super) enum To {
+    Future(Arc<Reply>),
+    Stream(Arc<Buffer>),
+    /// An inbox, the request's token, and how its reply is wanted.
+    Inbox(Arc<Inbox<ClientEvent>>, u64, ReplyMode),
+}
+
+impl Caller {
+    pub(super) fn new(to: To, permit: Option<Permit>) -> Self {
+        Caller { to: Some(to), permit: permit }
+    }
+
+    pub(super) fn mode(&self) -> ReplyMode {
+        match &self.to {
+            Some(To::Stream(_)) => ReplyMode::Parts,
+            Some(To::Inbox(_, _, mode)) => *mode,
+            Some(To::Future(_)) | None => ReplyMode::Whole,
+        }
+    }
+
+    /// Hands over a part; whether the caller can take more now.
+    pub(super) fn partial(&self, part: Message, wakes: &mut Wakes) -> bool {
+        match &self.to {
+            Some(To::Stream(buffer)) => buffer.put(part, wakes),
+            Some(To::Inbox(inbox, token, _)) => {
+                wakes.store(inbox, ClientEvent { token: *token, part: Part::Partial(part) });
+                true
+            }
+            Some(To::Future(_)) | None => true,
+        }
+    }
+
+    pub(super) fn done(mut self, outcome: Result<Message>, wakes: &mut Wakes) {
+        self.end(outcome, wakes);
+    }
+
+    /// Tells the caller on the present thread, where there is no I/O thread to do it.
+    pub(super) fn refuse_here(mut self, error: Error) {
+        let mut wakes = Wakes::default();
+        self.end(Err(error), &mut wakes);
+        wakes.flush();
+    }
+
+    fn end(&mut self, outcome: Result<Message>, wakes: &mut Wakes) {
+        // First the permit: whoever hears of the outcome may submit the next request.
+        drop(self.permit.take());
+        match self.to.take() {
+            Some(To::Future(reply)) => reply.put(outcome, wakes),
+            Some(To::Stream(buffer)) => buffer.end(outcome, wakes),
+            Some(To::Inbox(inbox, token, _)) => wakes.store(&inbox, ClientEvent { token, part: Part::Done(outcome) }),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if self.to.is_some() {
+            let mut wakes = Wakes::default();
+            self.end(Err(Error::closed("client")), &mut wakes);
+            wakes.flush();
+        }
+    }
+}
+
+/// How many requests of one client are unanswered, and how many may be.
+pub(super) struct Load {
+    pending: AtomicUsize,
+    limit: usize,
+}
+
+impl Load {
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Load { pending: AtomicUsize::new(0), limit })
+    }
+
+    /// Leave for one more request, given back when it is dropped.
+    pub(super) fn admit(self: &Arc<Self>) -> Option<Permit> {
+        let below = |pending| (pending < self.limit).then_some(pending + 1);
+        self.pending.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).ok()?;
+        Some(Permit(self.clone()))
+    }
+}
+
+pub(super) struct Permit(Arc<Load>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Runs `check` until it gives something, or leaves the task's waker in the slot that `check` shows. Wakers are cloned and
+/// dropped outside of the lock: they run code of the executor's.
+fn poll_locked<S, T>(
+    state: &Mutex<S>,
+    context: &Context<'_>,
+    slot: impl Fn(&mut S) -> &mut Option<Waker>,
+    mut check: impl FnMut(&mut S) -> Option<T>,
+) -> Poll<T> {
+    {
+        let mut state = lock(state);
+        if let Some(value) = check(&mut state) {
+            return Poll::Ready(value);
+        }
+        if slot(&mut state).as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            return Poll::Pending;
+        }
+    }
+    let waker = context.waker().clone();
+    let mut state = lock(state);
+    if let Some(value) = check(&mut state) {
+        return Poll::Ready(value);
+    }
+    let old = slot(&mut state).replace(waker);
+    drop(state);
+    drop(old);
+    Poll::Pending
+}
+
+fn lock<S>(state: &Mutex<S>) -> MutexGuard<'_, S> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The outcome of a request that a future waits for.
+#[derive(Default)]
+pub(super) struct Reply {
+    state: Mutex<ReplyState>,
+}
+
+#[derive(Default)]
+struct ReplyState {
+    outcome: Option<Result<Message>>,
+    waker: Option<Waker>,
+}
+
+impl Reply {
+    fn put(&self, outcome: Result<Message>, wakes: &mut Wakes) {
+        let mut state = lock(&self.state);
+        state.outcome = Some(outcome);
+        let waker = state.waker.take();
+        drop(state);
+        wakes.waker(waker);
+    }
+
+    pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Result<Message>> {
+        poll_locked(&self.state, context, |state| &mut state.waker, |state| state.outcome.take())
+    }
+}
+
+/// Parts beyond this number stop the reading of the connection that they come from.
+const MAX_BUFFERED: usize = 1024;
+
+/// The parts of a reply that a stream has not taken yet.
+pub(super) struct Buffer {
+    state: Mutex<BufferState>,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct BufferState {
+    parts: VecDeque<Message>,
+    bytes: usize,
+    end: Option<Result<Message>>,
+    waker: Option<Waker>,
+    /// Whether the connection is not read because there is too much here.
+    full: bool,
+}
+
+/// What a stream takes out of its buffer.
+pub(super) struct Taken {
+    pub(super) item: Result<Message>,
+    /// Whether nothing follows.
+    pub(super) last: bool,
+    /// Whether the connection is to be read again.
+    pub(super) resume: bool,
+}
+
+impl Buffer {
+    pub(super) fn new(max_bytes: usize) -> Arc<Self> {
+        Arc::new(Buffer { state: Mutex::default(), max_bytes })
+    }
+
+    /// Whether there is room for more.
+    fn put(&self, part: Message, wakes: &mut Wakes) -> bool {
+        let mut state = lock(&self.state);
+        state.bytes += part.byte_len();
+        state.parts.push_back(part);
+        state.full = state.parts.len() >= MAX_BUFFERED || state.bytes >= self.max_bytes;
+        let room = !state.full;
+        let waker = state.waker.take();
+        drop(state);
+        wakes.waker(waker);
+        room
+    }
+
+    fn end(&self, outcome: Result<Message>, wakes: &mut Wakes) {
+        let mut state = lock(&self.state);
+        state.end = Some(outcome);
+        let waker = state.waker.take();
+        drop(state);
+        wakes.waker(waker);
+    }
+
+    pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Taken> {
+        let take = |state: &mut BufferState| {
+            if let Some(part) = state.parts.pop_front() {
+                state.bytes -= part.byte_len();
+                // Half empty, so that the connection is not stopped and started for each part.
+                let roomy = state.parts.len() <= MAX_BUFFERED / 2 && state.bytes <= self.max_bytes / 2;
+                let resume = roomy && mem::take(&mut state.full);
+                return Some(Taken { item: Ok(part), last: false, resume });
+            }
+            state.end.take().map(|item| Taken { item, last: true, resume: false })
+        };
+        poll_locked(&self.state, context, |state| &mut state.waker, take)
+    }
+}

@@ -1,0 +1,347 @@
+//! The I/O side of a client: a bounded pool of connections, and the requests that wait for one.
+//!
+//! Replies of 0.1 and 0.2 do not say which request they answer, so a connection belongs to one request until that is
+//! answered or given up.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind};
+use crate::options::ClientOptions;
+use crate::proto::client::{Client as Machine, ClientConfig, ClientOutput};
+use crate::transport::{Dealer, DealerOptions, Received};
+
+use super::command::Call;
+use super::link::Link;
+use super::outcome::Caller;
+use super::reactor::Io;
+use super::timers::Owner;
+
+/// A connection that nobody has used for this long is closed: idle clients keep no descriptors.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// How many messages of one connection are read before the others have their turn.
+const BATCH: usize = 64;
+
+pub(super) struct Pool {
+    id: u64,
+    options: Arc<ClientOptions>,
+    dealer: DealerOptions,
+    connections: Vec<Connection>,
+    /// Indices of connections without a request; the one used last is used first, so that the others can end.
+    idle: Vec<usize>,
+    /// Connections by the request that they carry.
+    running: HashMap<u64, usize>,
+    /// Requests without a connection, by their numbers: first come, first served.
+    waiting: BTreeMap<u64, Call>,
+    /// When the waiting requests' time is over.
+    waiting_ends: BTreeSet<(Instant, u64)>,
+    timer: Option<Instant>,
+    /// The endpoint that answered last, where new connections begin.
+    preferred: usize,
+}
+
+struct Connection {
+    machine: Machine,
+    link: Link,
+    call: Option<(u64, Caller)>,
+    /// The first of the pool's endpoints in this machine's order.
+    first_endpoint: usize,
+    /// The one of the pool's endpoints that it is connected to.
+    endpoint: usize,
+    /// Whether it is not read, because its caller has too many parts already.
+    paused: bool,
+    timer: Option<Instant>,
+}
+
+impl Pool {
+    pub(super) fn new(id: u64, options: Arc<ClientOptions>) -> Self {
+        let dealer = DealerOptions {
+            linger: Duration::ZERO,
+            reconnect_min: options.reconnect_min,
+            reconnect_max: options.reconnect_max,
+            max_message_bytes: options.max_message_bytes,
+        };
+        Pool {
+            id,
+            options,
+            dealer,
+            connections: Vec::new(),
+            idle: Vec::new(),
+            running: HashMap::new(),
+            waiting: BTreeMap::new(),
+            waiting_ends: BTreeSet::new(),
+            timer: None,
+            preferred: 0,
+        }
+    }
+
+    /// Takes a request in: it is started, or waits for its turn.
+    pub(super) fn call(&mut self, io: &mut Io, id: u64, call: Call) {
+        self.waiting_ends.insert((call.submitted + call.deadline, id));
+        self.waiting.insert(id, call);
+        self.start_waiting(io);
+        self.set_timer(io);
+    }
+
+    /// Gives a request up, wherever it is.
+    pub(super) fn cancel(&mut self, io: &mut Io, id: u64) {
+        let error = Error::new(ErrorKind::Cancelled, "the request was cancelled");
+        if let Some(call) = self.take_waiting(id) {
+            call.caller.done(Err(error), &mut io.wakes);
+        } else if let Some(index) = self.running.get(&id).copied() {
+            self.connections[index].machine.cancel(io.now, error);
+            self.settle(io, index);
+            self.start_waiting(io);
+        }
+        self.set_timer(io);
+    }
+
+    /// The caller of a stream has room again.
+    pub(super) fn resume(&mut self, io: &mut Io, id: u64) {
+        if let Some(index) = self.running.get(&id).copied() {
+            self.connections[index].paused = false;
+            self.ready(io, index);
+        }
+    }
+
+    /// Ends everything: each request fails with `Closed`.
+    pub(super) fn close(mut self, io: &mut Io) {
+        for (_, call) in std::mem::take(&mut self.waiting) {
+            call.caller.done(Err(Error::closed("client")), &mut io.wakes);
+        }
+        self.waiting_ends.clear();
+        self.set_timer(io);
+        for index in 0..self.connections.len() {
+            self.connections[index].machine.cancel(io.now, Error::closed("client"));
+            self.settle(io, index);
+            self.connections[index].link.close();
+            io.timers.set(Owner::Connection(self.id, index), &mut self.connections[index].timer, None);
+        }
+    }
+
+    /// The connections to wait for. Idle ones are looked at when they are used again.
+    pub(super) fn interests(&self) -> impl Iterator<Item = (Owner, &Dealer, bool)> {
+        self.connections.iter().enumerate().filter(|(_, connection)| connection.is_watched()).filter_map(
+            |(index, connection)| {
+                let (dealer, writable) = connection.link.interest()?;
+                Some((Owner::Connection(self.id, index), dealer, writable))
+            },
+        )
+    }
+
+    /// A connection is readable or writable.
+    pub(super) fn ready(&mut self, io: &mut Io, index: usize) {
+        if let Some(connection) = self.connections.get_mut(index) {
+            connection.flush(io.now);
+            self.read(io, index);
+            self.start_waiting(io);
+            self.set_timer(io);
+        }
+    }
+
+    /// A connection's moment has come.
+    pub(super) fn connection_due(&mut self, io: &mut Io, index: usize) {
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        if connection.call.is_none() {
+            connection.renew(&self.options, self.preferred);
+            io.timers.set(Owner::Connection(self.id, index), &mut connection.timer, None);
+            return;
+        }
+        // The reply may be there already: only what is missing after this is late.
+        self.ready(io, index);
+        let connection = &mut self.connections[index];
+        if connection.machine.poll_timeout().is_some_and(|due| due <= io.now) {
+            connection.machine.handle_timeout(io.now);
+            self.settle(io, index);
+            self.start_waiting(io);
+        }
+    }
+
+    /// The time of waiting requests is over.
+    pub(super) fn waiting_due(&mut self, io: &mut Io) {
+        while let Some((due, id)) = self.waiting_ends.first().copied()
+            && due <= io.now
+        {
+            self.waiting_ends.remove(&(due, id));
+            if let Some(call) = self.waiting.remove(&id) {
+                let error = Error::new(
+                    ErrorKind::Timeout,
+                    format!(
+                        "the request to {:?} waited {:?} for its turn: all of max_in_flight = {} connections were busy",
+                        call.service, call.deadline, self.options.max_in_flight
+                    ),
+                );
+                call.caller.done(Err(error), &mut io.wakes);
+            }
+        }
+        self.set_timer(io);
+    }
+
+    /// Reads what has arrived, up to a batch, unless the caller has enough for now.
+    fn read(&mut self, io: &mut Io, index: usize) {
+        for _ in 0..BATCH {
+            let connection = &mut self.connections[index];
+            if connection.paused || connection.call.is_none() {
+                break;
+            }
+            match connection.link.recv() {
+                Ok(Received::Nothing) => break,
+                Ok(Received::Message(frames)) => connection.machine.handle_message(io.now, frames),
+                Ok(Received::Disconnected) => connection.machine.handle_disconnected(io.now),
+                Err(error) => connection.machine.cancel(io.now, error),
+            }
+            self.settle(io, index);
+        }
+        self.settle(io, index);
+    }
+
+    /// Does what a connection's machine wants done, and sets its timer.
+    fn settle(&mut self, io: &mut Io, index: usize) {
+        let connection = &mut self.connections[index];
+        while let Some(output) = connection.machine.poll_output() {
+            match output {
+                ClientOutput::Connect { endpoint } => {
+                    let count = self.options.endpoints.len().max(1);
+                    connection.endpoint = (connection.first_endpoint + endpoint) % count;
+                    let endpoint = self.options.endpoints.get(connection.endpoint).map_or("", String::as_str);
+                    if let Err(error) = connection.link.connect(endpoint, &self.dealer) {
+                        connection.machine.cancel(io.now, error);
+                    }
+                }
+                ClientOutput::Send(frames) => {
+                    connection.link.send(frames);
+                    connection.flush(io.now);
+                }
+                ClientOutput::Close => connection.link.close(),
+                ClientOutput::Partial(part) => {
+                    if let Some((_, caller)) = &connection.call {
+                        connection.paused |= !caller.partial(part, &mut io.wakes);
+                    }
+                }
+                ClientOutput::Done(outcome) => {
+                    connection.paused = false;
+                    if let Some((id, caller)) = connection.call.take() {
+                        match &outcome {
+                            Ok(_) => self.preferred = connection.endpoint,
+                            // Without attempts left this request did not try the next broker; the next request does.
+                            Err(error) if is_silence(error) && self.preferred == connection.endpoint => {
+                                self.preferred = (connection.endpoint + 1) % self.options.endpoints.len().max(1);
+                            }
+                            Err(_) => {}
+                        }
+                        self.running.remove(&id);
+                        self.idle.push(index);
+                        caller.done(outcome, &mut io.wakes);
+                    }
+                }
+            }
+        }
+        let due = match &connection.call {
+            // What arrives while the caller has too many parts is not read, so its absence says nothing.
+            Some(_) if connection.paused => None,
+            Some(_) => connection.machine.poll_timeout(),
+            None => connection.link.is_open().then(|| io.now + IDLE_LIMIT),
+        };
+        io.timers.set(Owner::Connection(self.id, index), &mut connection.timer, due);
+    }
+
+    /// Gives connections to the requests that have waited longest, as long as there are any.
+    fn start_waiting(&mut self, io: &mut Io) {
+        while let Some((id, _)) = self.waiting.first_key_value()
+            && let id = *id
+            && let Some(index) = self.free_connection()
+            && let Some(call) = self.take_waiting(id)
+        {
+            let connection = &mut self.connections[index];
+            connection.use_again(&self.options, self.preferred);
+            let mode = call.caller.mode();
+            if let Err(error) = connection.machine.start(io.now, &call.service, call.body, &call.options, mode) {
+                self.idle.push(index);
+                call.caller.done(Err(error), &mut io.wakes);
+                continue;
+            }
+            connection.machine.count_wait(io.now.saturating_duration_since(call.submitted));
+            connection.call = Some((id, call.caller));
+            self.running.insert(id, index);
+            self.settle(io, index);
+        }
+    }
+
+    fn free_connection(&mut self) -> Option<usize> {
+        if let Some(index) = self.idle.pop() {
+            return Some(index);
+        }
+        if self.connections.len() >= self.options.max_in_flight {
+            return None;
+        }
+        self.connections.push(Connection {
+            machine: machine(&self.options, self.preferred),
+            link: Link::default(),
+            call: None,
+            first_endpoint: self.preferred,
+            endpoint: self.preferred,
+            paused: false,
+            timer: None,
+        });
+        Some(self.connections.len() - 1)
+    }
+
+    fn take_waiting(&mut self, id: u64) -> Option<Call> {
+        let call = self.waiting.remove(&id)?;
+        self.waiting_ends.remove(&(call.submitted + call.deadline, id));
+        Some(call)
+    }
+
+    fn set_timer(&mut self, io: &mut Io) {
+        let due = self.waiting_ends.first().map(|(due, _)| *due);
+        io.timers.set(Owner::Waiting(self.id), &mut self.timer, due);
+    }
+}
+
+impl Connection {
+    fn is_watched(&self) -> bool {
+        self.call.is_some() && !self.paused
+    }
+
+    /// Sends what waits, and tells the machine when its request has gone out.
+    fn flush(&mut self, now: Instant) {
+        match self.link.flush() {
+            Ok(0) => {}
+            Ok(_) => self.machine.handle_sent(now),
+            Err(error) => self.machine.cancel(now, error),
+        }
+    }
+
+    /// Makes sure that the next request finds the connection clean: what came while it was idle is dropped, and one
+    /// that broke meanwhile is left.
+    fn use_again(&mut self, options: &ClientOptions, preferred: usize) {
+        loop {
+            match self.link.recv() {
+                Ok(Received::Nothing) if self.link.is_open() => return,
+                Ok(Received::Message(_)) => {}
+                Ok(Received::Nothing | Received::Disconnected) | Err(_) => return self.renew(options, preferred),
+            }
+        }
+    }
+
+    /// Closes, and begins anew with the endpoint that answered last.
+    fn renew(&mut self, options: &ClientOptions, preferred: usize) {
+        self.link.close();
+        self.machine = machine(options, preferred);
+        self.first_endpoint = preferred;
+    }
+}
+
+/// A machine that tries the endpoints from `first` on.
+fn machine(options: &ClientOptions, first: usize) -> Machine {
+    let mut config = ClientConfig::from(options);
+    let count = config.endpoints.len().max(1);
+    config.endpoints.rotate_left(first % count);
+    Machine::new(config)
+}
+
+/// Whether the broker was not there, or did not answer.
+fn is_silence(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Timeout | ErrorKind::BrokerUnreachable)
+}

@@ -1,0 +1,52 @@
+//! Who is to be woken at the end of a batch.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::inbox::{Bell, Inbox};
+
+/// Collects wake-ups while the I/O thread works through a batch, and makes each of them once at its end. Nothing of ours
+/// is locked or half done then, so what a waker or a notification does can hurt nobody but itself.
+#[derive(Default)]
+pub(super) struct Wakes {
+    wakers: Vec<Waker>,
+    bells: Vec<Arc<dyn Bell>>,
+}
+
+impl Wakes {
+    pub(super) fn waker(&mut self, waker: Option<Waker>) {
+        self.wakers.extend(waker);
+    }
+
+    pub(super) fn wakers(&mut self, wakers: impl IntoIterator<Item = Waker>) {
+        self.wakers.extend(wakers);
+    }
+
+    /// Puts `item` into the inbox, whose loop is notified at the end of the batch.
+    pub(super) fn store<T: Send + 'static>(&mut self, inbox: &Arc<Inbox<T>>, item: T) {
+        if inbox.store(item) {
+            let address = Arc::as_ptr(inbox).cast::<()>();
+            // A loop that drained in the middle of the batch is still notified only once for the batch.
+            if !self.bells.iter().any(|bell| Arc::as_ptr(bell).cast::<()>() == address) {
+                self.bells.push(inbox.clone());
+            }
+        }
+    }
+
+    /// Makes the wake-ups.
+    pub(super) fn flush(&mut self) {
+        for waker in self.wakers.drain(..) {
+            if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+                log::error!("a future's waker panicked");
+            }
+        }
+        for bell in self.bells.drain(..) {
+            bell.ring();
+            // The last reference may be here, and dropping it runs the owner's code.
+            if catch_unwind(AssertUnwindSafe(|| drop(bell))).is_err() {
+                log::error!("an inbox panicked while it was dropped");
+            }
+        }
+    }
+}
