@@ -1,1 +1,8 @@
-//! majordomo-cli.
+//! The command-line programs, as functions, so that the Python wheel and the npm package can offer them too.
+//!
+//! They have arguments, logging and exit statuses of their own; what a broker or a client does is the library's business.
+
+mod mdbroker;
+mod report;
+
+pub use mdbroker::mdbroker;

@@ -1,4 +1,4 @@
-//! The one libzmq context of the process.
+//! libzmq's contexts: one that clients and workers of the process share, and one for each broker.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -45,6 +45,12 @@ impl Context {
         let context = Arc::new(Context::new(cell.origin)?);
         *slot = Arc::downgrade(&context);
         Ok(context)
+    }
+
+    /// A context for one socket alone. Once that socket and this are dropped, everything is closed for certain: what was
+    /// sent has gone out (or its linger time is over), and addresses are free again.
+    pub(crate) fn private() -> Result<Arc<Context>> {
+        Context::new(Origin::here()).map(Arc::new)
     }
 
     pub(crate) fn raw(&self) -> *mut c_void {

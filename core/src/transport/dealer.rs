@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
 
+use super::context::Context;
 use super::frame::Frame;
 use super::socket::{Outcome, Socket, ZMQ_HICCUP_MSG};
 
@@ -49,7 +50,7 @@ impl Dealer {
     /// # Errors
     /// `InvalidArgument` for an endpoint that cannot be one, `Internal` where no socket can be had.
     pub(crate) fn connect(endpoint: &str, options: &DealerOptions) -> Result<Dealer> {
-        let socket = Socket::new(zmq::DEALER)?;
+        let socket = Socket::new(zmq::DEALER, Context::shared()?)?;
         socket.set_int(zmq_sys::ZMQ_IMMEDIATE, 1)?;
         socket.set_int(zmq_sys::ZMQ_LINGER, milliseconds(options.linger))?;
         socket.set_int(zmq_sys::ZMQ_RECONNECT_IVL, milliseconds(options.reconnect_min).max(1))?;

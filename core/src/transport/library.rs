@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
+use super::context::Context;
 use super::socket::{Socket, ZMQ_DISCONNECT_MSG};
 
 /// The libzmq that this process runs on. Built as this project builds it, it has everything; the one that the
@@ -30,7 +31,8 @@ pub enum Capability {
 /// Says what the libzmq underneath can do.
 pub fn libzmq() -> Libzmq {
     let disconnect_notice =
-        Socket::new(zmq::ROUTER).is_ok_and(|socket| socket.set_if_known(ZMQ_DISCONNECT_MSG, b"gone"));
+        Context::shared().and_then(|context| Socket::new(zmq::ROUTER, context))
+            .is_ok_and(|socket| socket.set_if_known(ZMQ_DISCONNECT_MSG, b"gone"));
     Libzmq { version: zmq::version(), curve: zmq::has("curve").unwrap_or(false), disconnect_notice }
 }
 

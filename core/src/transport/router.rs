@@ -1,11 +1,12 @@
 //! The broker's socket: many peers, each with an outbox of its own.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::proto::{Frame as _, RoutingId};
 
+use super::context::Context;
 use super::frame::Frame;
 use super::socket::{Outcome, Socket, ZMQ_DISCONNECT_MSG};
 
@@ -20,10 +21,14 @@ const FRAME_COST: usize = 64;
 /// order until it does.
 pub(crate) struct Router {
     socket: Socket,
+    endpoints: Vec<String>,
     max_message_bytes: usize,
     /// How many bytes may wait for one peer before it counts as lost.
     max_outbox_bytes: usize,
     outboxes: HashMap<RoutingId, Outbox>,
+    /// Peers that lost messages and are still connected. They get nothing more: a conversation with a hole in it would
+    /// pass for a whole one.
+    cut: HashSet<RoutingId>,
     backlog: Backlog,
 }
 
@@ -66,9 +71,15 @@ pub(crate) enum Sent {
 }
 
 impl Router {
-    /// A socket that listens nowhere yet.
-    pub(crate) fn new(max_message_bytes: usize, max_outbox_bytes: usize) -> Result<Router> {
-        let socket = Socket::new(zmq::ROUTER)?;
+    /// Listens on all of these endpoints. With a context of its own, which reaches every transport but `inproc`, dropping
+    /// the router waits until what was sent has gone out, for a second at most.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, `Denied` or `Internal`, naming the endpoint.
+    pub(crate) fn bind(endpoints: &[String], max_message_bytes: usize, max_outbox_bytes: usize) -> Result<Router> {
+        let shared = endpoints.iter().any(|endpoint| endpoint.starts_with("inproc://"));
+        let context = if shared { Context::shared()? } else { Context::private()? };
+        let socket = Socket::new(zmq::ROUTER, context)?;
         socket.set_int(zmq_sys::ZMQ_ROUTER_MANDATORY, 1)?;
         // What was sent when the broker ends, DISCONNECT among it, has this long to go out.
         socket.set_int(zmq_sys::ZMQ_LINGER, 1000)?;
@@ -76,18 +87,21 @@ impl Router {
         socket.set_max_message(max_message_bytes)?;
         // Without the draft API a closed connection shows at the next send, or by its silence.
         socket.set_if_known(ZMQ_DISCONNECT_MSG, PEER_GONE);
+        let endpoints = endpoints.iter().map(|endpoint| socket.bind(endpoint)).collect::<Result<_>>()?;
         Ok(Router {
             socket,
+            endpoints,
             max_message_bytes,
             max_outbox_bytes,
             outboxes: HashMap::new(),
+            cut: HashSet::new(),
             backlog: Backlog::default(),
         })
     }
 
-    /// Listens on one more endpoint; the endpoint with its port filled in.
-    pub(crate) fn bind(&self, endpoint: &str) -> Result<String> {
-        self.socket.bind(endpoint)
+    /// What it listens on, with ports filled in.
+    pub(crate) fn endpoints(&self) -> &[String] {
+        &self.endpoints
     }
 
     /// The next message, if one is there.
@@ -126,11 +140,16 @@ impl Router {
 
     /// Sends a message to a peer, behind what waits for it already.
     pub(crate) fn send(&mut self, to: &RoutingId, frames: Vec<Frame>) -> Result<Sent> {
+        if self.cut.contains(to) {
+            return Ok(Sent::Lost(vec![frames]));
+        }
         if let Some(outbox) = self.outboxes.get_mut(to) {
             let bytes = size(&frames);
             outbox.push(&mut self.backlog, frames, bytes);
             if outbox.bytes > self.max_outbox_bytes {
-                return Ok(Sent::Lost(self.forget(to)));
+                let lost = self.forget(to);
+                self.cut.insert(to.clone());
+                return Ok(Sent::Lost(lost));
             }
             return Ok(Sent::Accepted);
         }
@@ -165,11 +184,16 @@ impl Router {
             }
         }
         self.outboxes.retain(|_, outbox| !outbox.messages.is_empty());
-        Ok(gone.into_iter().map(|peer| { let lost = self.forget(&peer); (peer, lost) }).collect())
+        let forgotten = gone.into_iter().map(|peer| {
+            let lost = self.forget(&peer);
+            (peer, lost)
+        });
+        Ok(forgotten.collect())
     }
 
     /// Drops what waits for a peer that is gone, and gives it back, oldest first.
     pub(crate) fn forget(&mut self, peer: &[u8]) -> Vec<Vec<Frame>> {
+        self.cut.remove(peer);
         let Some(outbox) = self.outboxes.remove(peer) else { return Vec::new() };
         self.backlog.messages -= outbox.messages.len();
         self.backlog.bytes -= outbox.bytes;

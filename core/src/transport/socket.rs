@@ -19,7 +19,7 @@ pub(super) const ZMQ_HICCUP_MSG: u32 = 114;
 pub(crate) struct Socket {
     raw: *mut c_void,
     origin: Origin,
-    /// Declared after `raw` in spirit: the context must outlive the socket.
+    /// Dropped after the socket is closed.
     _context: Arc<Context>,
 }
 
@@ -37,8 +37,7 @@ pub(super) enum Outcome {
 }
 
 impl Socket {
-    pub(super) fn new(kind: zmq::SocketType) -> Result<Socket> {
-        let context = Context::shared()?;
+    pub(super) fn new(kind: zmq::SocketType, context: Arc<Context>) -> Result<Socket> {
         // SAFETY: the context is live.
         let raw = unsafe { zmq_sys::zmq_socket(context.raw(), kind as c_int) };
         if raw.is_null() {

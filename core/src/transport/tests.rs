@@ -21,8 +21,12 @@ fn options() -> DealerOptions {
 }
 
 fn router() -> (Router, String) {
-    let router = Router::new(256 << 20, 1 << 30).unwrap();
-    let endpoint = router.bind("tcp://127.0.0.1:0").unwrap();
+    router_with(256 << 20, 1 << 30)
+}
+
+fn router_with(max_message_bytes: usize, max_outbox_bytes: usize) -> (Router, String) {
+    let router = Router::bind(&["tcp://127.0.0.1:0".to_owned()], max_message_bytes, max_outbox_bytes).unwrap();
+    let endpoint = router.endpoints()[0].clone();
     (router, endpoint)
 }
 
@@ -160,8 +164,7 @@ fn a_burst_of_replies_to_a_slow_reader_loses_nothing() {
 
 #[test]
 fn a_peer_that_stops_reading_is_lost_when_its_outbox_is_over_the_limit() {
-    let mut router = Router::new(1 << 20, 1 << 20).unwrap();
-    let endpoint = router.bind("tcp://127.0.0.1:0").unwrap();
+    let (mut router, endpoint) = router_with(1 << 20, 1 << 20);
     let dealer = Dealer::connect(&endpoint, &options()).unwrap();
     send(&dealer, &frames(&[b"go"]));
     let (peer, _) = message(&router);
@@ -172,12 +175,24 @@ fn a_peer_that_stops_reading_is_lost_when_its_outbox_is_over_the_limit() {
     });
     assert_eq!(lost.map(|lost| lost.len()), Some(16));
     assert_eq!(router.backlog(), Default::default());
+    // It is still connected, but a conversation with a hole in it does not go on.
+    assert!(matches!(router.send(&peer, vec![Frame::from(body)]).unwrap(), Sent::Lost(_)));
+}
+
+#[test]
+fn an_address_is_free_again_once_its_router_is_dropped() {
+    let (first, endpoint) = router();
+    for _ in 0..20 {
+        let dealer = Dealer::connect(&endpoint, &options()).unwrap();
+        send(&dealer, &frames(&[b"hello"]));
+    }
+    drop(first);
+    assert!(Router::bind(&[endpoint], 1 << 20, 1 << 20).is_ok());
 }
 
 #[test]
 fn a_message_over_the_limit_is_dropped_and_reported() {
-    let router = Router::new(1 << 20, 1 << 30).unwrap();
-    let endpoint = router.bind("tcp://127.0.0.1:0").unwrap();
+    let (router, endpoint) = router_with(1 << 20, 1 << 30);
     let dealer = Dealer::connect(&endpoint, &options()).unwrap();
     send(&dealer, &vec![Bytes::new(); 100_000]);
     assert!(matches!(incoming(&router), Incoming::TooLarge { .. }));
@@ -207,7 +222,7 @@ fn a_waker_wakes_once_however_often_it_is_called() {
 
 #[test]
 fn endpoints_that_cannot_be_are_typed_errors() {
-    let (router, taken) = router();
+    let (_router, taken) = router();
     for (endpoint, kind) in [
         ("tcp://127.0.0.1", ErrorKind::InvalidArgument),
         ("nonsense", ErrorKind::InvalidArgument),
@@ -215,7 +230,8 @@ fn endpoints_that_cannot_be_are_typed_errors() {
         ("tcp://127.0.0.1:1\0", ErrorKind::InvalidArgument),
         (&taken, ErrorKind::Internal),
     ] {
-        assert_eq!(router.bind(endpoint).map_err(|error| error.kind()), Err(kind), "{endpoint:?}");
+        let result = Router::bind(&[endpoint.to_owned()], 1 << 20, 1 << 20);
+        assert_eq!(result.err().map(|error| error.kind()), Some(kind), "{endpoint:?}");
     }
     assert_eq!(Dealer::connect("", &options()).err().map(|error| error.kind()), Some(ErrorKind::InvalidArgument));
 }
