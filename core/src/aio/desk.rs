@@ -76,12 +76,11 @@ impl Desk {
             queue: self.queue.clone(),
             worker: self.worker,
             session,
-            number,
             protocol: self.options.protocol,
             limit: self.options.max_message_bytes,
             joined: AtomicUsize::new(0),
         };
-        let request = Request::new(self.options.service.clone(), body, Arc::new(responder));
+        let request = Request::new(body, self.options.service.as_str().into(), number, Arc::new(responder));
         if let Some((inbox, token)) = &self.inbox {
             wakes.store(inbox, WorkerEvent { token: *token, kind: WorkerEventKind::Request(request) });
         } else {
@@ -186,7 +185,6 @@ struct Answers {
     queue: Arc<Queue>,
     worker: u64,
     session: usize,
-    number: u64,
     protocol: Protocol,
     limit: usize,
     /// Bytes of the parts so far, where the protocol joins them to one reply.
@@ -194,7 +192,7 @@ struct Answers {
 }
 
 impl Responder for Answers {
-    fn answer(&self, answer: Answer) -> Result<()> {
+    fn answer(&self, number: u64, answer: Answer) -> Result<()> {
         self.queue.origin().check("request")?;
         let bytes = match &answer {
             Answer::Partial(body) | Answer::Final(body) => body.byte_len(),
@@ -211,7 +209,7 @@ impl Responder for Answers {
         if matches!(answer, Answer::Partial(_)) && self.protocol == Protocol::V01 {
             self.joined.store(total, Ordering::Relaxed);
         }
-        let Answers { worker, session, number, .. } = *self;
+        let Answers { worker, session, .. } = *self;
         self.queue.push(Command::Answer { worker, session, number, answer });
         Ok(())
     }
