@@ -1,0 +1,276 @@
+// The C++ face: ownership by scope, failures as exceptions, and the same behaviour as in C.
+#include <majordomo.hpp>
+
+#include <functional>
+#include <iostream>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+using namespace std::chrono_literals;
+namespace md = majordomo;
+
+namespace {
+
+int broken = 0;
+
+void check (bool condition, const char *text, int line)
+{
+    if (!condition) {
+        std::cerr << __FILE__ << ':' << line << ": " << text << " does not hold\n";
+        ++broken;
+    }
+}
+#define CHECK(condition) check ((condition), #condition, __LINE__)
+
+/// The number of the error that `call` throws; 0 if it throws none.
+int thrown (const std::function<void ()> &call)
+{
+    try {
+        call ();
+    } catch (const md::error &failure) {
+        return failure.number ();
+    }
+    return 0;
+}
+
+md::client_options patient (const char *protocol = "0.1")
+{
+    md::client_options options;
+    options.timeout = 60s;
+    options.protocol = protocol;
+    return options;
+}
+
+/// A worker on a thread, drained and joined at the end of its scope.
+class served {
+public:
+    template <typename Handler> served (const md::broker &hub, const char *service, Handler handler)
+        : worker_ (hub.endpoint (), service), thread_ ([this, handler] { worker_.serve (handler); })
+    {
+    }
+    ~served ()
+    {
+        worker_.drain ();
+        thread_.join ();
+    }
+
+private:
+    md::worker worker_;
+    std::thread thread_;
+};
+
+template <typename T> constexpr bool move_only = std::is_nothrow_move_constructible_v<T>
+    && std::is_nothrow_move_assignable_v<T> && !std::is_copy_constructible_v<T> && !std::is_copy_assignable_v<T>;
+
+void owners_can_be_moved_and_not_copied ()
+{
+    static_assert (move_only<md::client> && move_only<md::async_client> && move_only<md::worker>);
+    static_assert (move_only<md::async_worker> && move_only<md::broker> && move_only<md::message> && move_only<md::request>);
+    md::message first ("x");
+    md::message second (std::move (first));
+    CHECK (second.size () == 1);
+    CHECK (thrown ([&] { first.push_back ("y"); }) == MD_EINVAL);
+    first = md::message ({"a", "b"});
+    CHECK (first.size () == 2);
+    second = std::move (first);
+    CHECK (second.size () == 2);
+}
+
+void a_message_is_a_list_of_frames ()
+{
+    md::message message {"one", std::string_view ("t\0o", 3), ""};
+    CHECK (message.size () == 3 && message.byte_size () == 6 && !message.empty ());
+    CHECK (message[0] == "one" && message[1] == std::string_view ("t\0o", 3) && message[2].empty ());
+    CHECK (thrown ([&] { (void) message[3]; }) == MD_EINVAL);
+    std::vector<std::string> frames = message.frames ();
+    CHECK (frames.size () == 3 && frames[1].size () == 3);
+    CHECK (md::message (frames) == message);
+    md::message copy = message.clone ();
+    copy.push_front ("zero");
+    CHECK (copy != message && copy[0] == "zero" && copy[1] == "one");
+    CHECK (md::message ().empty () && md::message ("").size () == 1);
+    std::string joined;
+    for (std::string_view frame : message)
+        joined += frame;
+    CHECK (joined.size () == 6);
+}
+
+void a_request_is_answered ()
+{
+    md::broker hub ("tcp://127.0.0.1:0");
+    served echo (hub, "echo", [] (const md::message &request) { return request.clone (); });
+    md::client client (hub.endpoint (), patient ());
+    CHECK (client.request ("echo", {"hello", "", "world"}) == (md::message {"hello", "", "world"}));
+    CHECK (client.request ("echo", "hi")[0] == "hi");
+    CHECK (client.request ("echo", std::string (1 << 20, 'x'))[0].size () == 1 << 20);
+    CHECK (client.request ("echo", md::message ()).empty ());
+}
+
+void a_failure_is_thrown_with_its_kind ()
+{
+    md::broker hub ("tcp://127.0.0.1:0");
+    served failing (hub, "failing", [] (const md::message &request) -> md::message {
+        if (request[0] == "own")
+            throw md::service_failure (7, "no such file");
+        if (request[0] == "standard")
+            throw std::runtime_error ("unexpected");
+        throw 42;
+    });
+    md::client client (hub.endpoint (), patient ());
+    try {
+        client.request ("failing", "own");
+        CHECK (false);
+    } catch (const md::error &failure) {
+        CHECK (failure.number () == MD_ESERVICE && failure.kind () == "ServiceError" && failure.code () == "MD_ESERVICE");
+        CHECK (failure.service_code () == 7 && failure.text () == "no such file" && !failure.retryable ());
+    }
+    try {
+        client.request ("failing", "standard");
+        CHECK (false);
+    } catch (const md::error &failure) {
+        CHECK (failure.service_code () == 500 && failure.text () == "unexpected");
+    }
+    CHECK (thrown ([&] { client.request ("failing", "unknown"); }) == MD_ESERVICE);
+    client.set_timeout (30ms);
+    client.set_retries (1);
+    CHECK (thrown ([&] { client.request ("nobody", "x"); }) == MD_ETIMEOUT);
+}
+
+void what_c_would_misread_is_refused ()
+{
+    CHECK (thrown ([] { md::client ("tcp://127.0.0.1:1\0trailer"); }) == 0);
+    CHECK (thrown ([] { md::client (std::string_view ("tcp://127.0.0.1:1\0trailer", 25)); }) == MD_EINVAL);
+    md::client client ("tcp://127.0.0.1:1");
+    CHECK (thrown ([&] { client.request (std::string_view ("a\0b", 3), "x"); }) == MD_EINVAL);
+    CHECK (thrown ([&] { client.set_timeout (-5ms); }) == MD_EINVAL);
+    CHECK (thrown ([&] { client.set_timeout (-1ms); }) == MD_EINVAL);
+    CHECK (thrown ([&] { client.set_timeout (std::chrono::hours (24 * 365 * 100)); }) == MD_EINVAL);
+    md::client_options options;
+    options.protocol = "9.9";
+    CHECK (thrown ([&] { md::client wrong ("tcp://127.0.0.1:1", options); }) == MD_EINVAL);
+    CHECK (thrown ([] { md::worker wrong ("tcp://127.0.0.1:1", "mmi.x"); }) == MD_EINVAL);
+    CHECK (thrown ([] { md::broker wrong ("nonsense"); }) == MD_EINVAL);
+}
+
+void a_stream_is_a_range_of_messages ()
+{
+    md::broker hub ("tcp://127.0.0.1:0");
+    md::worker_options options;
+    options.protocol = "0.2";
+    md::worker worker (hub.endpoint (), "count", options);
+    std::thread thread ([&] {
+        while (auto request = worker.recv ()) {
+            for (std::string_view frame : *request)
+                worker.partial (frame);
+            worker.reply ("END");
+        }
+    });
+    md::client client (hub.endpoint (), patient ("0.2"));
+    std::vector<std::string> got;
+    for (md::message &part : client.stream ("count", {"1", "2", "3"}))
+        got.emplace_back (part[0]);
+    CHECK ((got == std::vector<std::string> {"1", "2", "3", "END"}));
+    auto parts = client.stream ("count", "only");
+    CHECK (parts.next ().has_value () && parts.next ().has_value () && !parts.next ().has_value ());
+    worker.drain ();
+    thread.join ();
+}
+
+void many_requests_at_once_each_get_their_own_answer ()
+{
+    md::broker hub ("tcp://127.0.0.1:0");
+    md::worker_options options;
+    options.concurrency = 4;
+    md::async_worker worker (hub.endpoint (), "square", options);
+    std::thread thread ([&] {
+        while (std::optional<md::request> request = worker.recv ()) {
+            CHECK (request->service () == "square");
+            const int number = std::stoi (std::string (request->body ()[0]));
+            request->reply (std::to_string (number * number));
+        }
+    });
+    md::async_client client (hub.endpoint (), patient ());
+    std::vector<std::int64_t> tickets;
+    for (int i = 0; i < 100; ++i)
+        tickets.push_back (client.send ("square", std::to_string (i)));
+    CHECK (client.outstanding () == 100);
+    while (client.outstanding () > 0) {
+        md::async_client::outcome outcome = client.recv ();
+        std::size_t which = 0;
+        while (which + 1 < tickets.size () && tickets[which] != outcome.ticket)
+            ++which;
+        CHECK (outcome.value ()[0] == std::to_string (which * which));
+    }
+    CHECK (thrown ([&] { client.recv (); }) == MD_EINVAL);
+    const std::int64_t waiting = client.send ("nobody", "x");
+    CHECK (!client.recv_for (1ms));
+    client.cancel (waiting);
+    md::async_client::outcome cancelled = client.recv ();
+    CHECK (cancelled.ticket == waiting && cancelled.failure && cancelled.failure->number () == MD_ECANCELLED);
+    CHECK (thrown ([&] { cancelled.value (); }) == MD_ECANCELLED);
+    CHECK (client.fd () >= 0 && worker.fd () >= 0);
+    worker.drain ();
+    thread.join ();
+    CHECK (thrown ([&] { worker.recv_for (1ms); }) == MD_ECLOSED);
+}
+
+void a_broker_tells_of_itself ()
+{
+    md::broker_options options;
+    options.max_attempts = 1;
+    options.request_ttl = 10s;
+    options.max_queued = {10, 10};
+    md::broker hub ("tcp://127.0.0.1:0,tcp://127.0.0.1:0", options);
+    CHECK (hub.endpoints ().size () == 2 && hub.endpoints ()[0] == hub.endpoint ());
+    CHECK (hub.stats ().front () == '{');
+    hub.stop ();
+    CHECK (thrown ([&] { hub.stats (); }) == MD_ECLOSED);
+    CHECK (!md::version ().empty () && md::libzmq_version ()[0] == '4');
+}
+
+void a_worker_that_waits_knows_timeout_from_end ()
+{
+    md::broker hub ("tcp://127.0.0.1:0");
+    md::worker worker (hub.endpoint (), "idle");
+    CHECK (!worker.recv_for (5ms));
+    worker.drain ();
+    CHECK (!worker.recv ());
+    CHECK (thrown ([&] { worker.recv_for (5ms); }) == MD_ECLOSED);
+}
+
+} // namespace
+
+int main ()
+{
+    int passed = 0, failed = 0;
+    const std::pair<const char *, void (*) ()> tests[] = {
+#define TEST(name) {#name, name}
+        TEST (owners_can_be_moved_and_not_copied),
+        TEST (a_message_is_a_list_of_frames),
+        TEST (a_request_is_answered),
+        TEST (a_failure_is_thrown_with_its_kind),
+        TEST (what_c_would_misread_is_refused),
+        TEST (a_stream_is_a_range_of_messages),
+        TEST (many_requests_at_once_each_get_their_own_answer),
+        TEST (a_broker_tells_of_itself),
+        TEST (a_worker_that_waits_knows_timeout_from_end),
+    };
+    for (const auto &[name, test] : tests) {
+        broken = 0;
+        try {
+            test ();
+        } catch (const std::exception &unexpected) {
+            std::cerr << name << ": " << unexpected.what () << '\n';
+            ++broken;
+        }
+        (broken == 0 ? passed : failed)++;
+        if (broken != 0)
+            std::cerr << "FAILED: " << name << '\n';
+    }
+    (md_handles () == 0 ? passed : failed)++;
+    std::cout << passed << " passed, " << failed << " failed\n";
+    return failed != 0;
+}
