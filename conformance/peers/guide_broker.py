@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import zmq
 
 from . import wire
+from .sockets import bound_endpoint
 
 
 @dataclass
@@ -163,17 +164,15 @@ def main() -> None:
     parser.add_argument("--protocol", choices=sorted(wire.VERSIONS), default="0.1")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    context = zmq.Context()
-    socket = context.socket(zmq.ROUTER)
-    socket.linger = 0
+    socket = zmq.Context.instance().socket(zmq.ROUTER)
     socket.bind(arguments.bind)
-    print(f"listening on {socket.last_endpoint.decode()}", flush=True)
+    print(f"listening on {bound_endpoint(socket)}", flush=True)
     try:
         GuideBroker(socket, wire.VERSIONS[arguments.protocol], arguments.heartbeat_ms / 1000, arguments.liveness).run()
     except KeyboardInterrupt:
         pass
     finally:
-        context.destroy(linger=0)
+        zmq.Context.instance().destroy(linger=0)
 
 
 if __name__ == "__main__":

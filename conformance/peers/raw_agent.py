@@ -112,11 +112,11 @@ class Worker(threading.Thread):
         self.options = {"heartbeat_ms": 2500, "liveness": 3, "reconnect_ms": 2500, **command}
         self.handled = 0
         self.released = threading.Event()
-        self._wake = zmq.Context.instance().socket(zmq.PAIR)
+        self._wake: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
         self._wake.bind(f"inproc://stop-{id(self)}")
 
     def run(self) -> None:
-        stop = zmq.Context.instance().socket(zmq.PAIR)
+        stop: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
         stop.connect(f"inproc://stop-{id(self)}")
         heartbeat = self.options["heartbeat_ms"]
         while True:
@@ -167,7 +167,6 @@ class Worker(threading.Thread):
         worker.reply(request.address, body)
 
     def stop(self) -> int:
-        self.released.set()
         self._wake.send(b"")
         self.join()
         self._wake.close()
@@ -246,7 +245,9 @@ class Agent:
         emit("ok", id=command["id"], handled=self.workers[command["worker"]].handled)
 
     def stop_worker(self, command: dict[str, Any]) -> None:
-        emit("ok", id=command["id"], handled=self.workers.pop(command["worker"]).stop())
+        handled = self.workers[command["worker"]].stop()
+        del self.workers[command["worker"]]
+        emit("ok", id=command["id"], handled=handled)
 
     def ping(self, command: dict[str, Any]) -> None:
         emit("ok", id=command["id"])
@@ -270,7 +271,8 @@ class Agent:
                 self.perform(command)
         else:
             command = None
-        for worker in self.workers.values():
+        for worker in list(self.workers.values()):
+            worker.released.set()
             worker.stop()
         for client in self.clients.values():
             client.close()

@@ -9,6 +9,7 @@ import zmq
 
 from . import wire
 from .raw_client import PATIENCE_MS, Silence
+from .sockets import bound_endpoint, open_socket
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,9 @@ class FromPeer:
 class RawBroker:
     def __init__(self, protocol: str = "0.1", bind: str = "tcp://127.0.0.1:0") -> None:
         self.version = wire.VERSIONS[protocol]
-        self.socket = zmq.Context.instance().socket(zmq.ROUTER)
-        self.socket.linger = 0
-        self.socket.sndhwm = 0
-        self.socket.rcvhwm = 0
+        self.socket = open_socket(zmq.ROUTER)
         self.socket.bind(bind)
-        self.endpoint = self.socket.last_endpoint.decode()
+        self.endpoint = bound_endpoint(self.socket)
 
     def recv(self, timeout_ms: int = PATIENCE_MS) -> FromPeer:
         if not self.socket.poll(timeout_ms):

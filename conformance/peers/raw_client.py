@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import zmq
 
 from . import wire
+from .sockets import open_socket
 
 # How long a peer waits for what has to come. It only matters when something is lost.
 PATIENCE_MS = int(os.environ.get("MAJORDOMO_PATIENCE_MS", "20000"))
@@ -23,10 +24,7 @@ class RawClient:
     def __init__(self, endpoint: str, protocol: str = "0.1", socket_type: int = zmq.DEALER) -> None:
         self.version = wire.VERSIONS[protocol]
         self._strips_lead = socket_type == zmq.REQ
-        self.socket = zmq.Context.instance().socket(socket_type)
-        self.socket.linger = 0
-        self.socket.sndhwm = 0
-        self.socket.rcvhwm = 0
+        self.socket = open_socket(socket_type)
         self.socket.connect(endpoint)
 
     def send_frames(self, frames: Sequence[bytes]) -> None:
@@ -54,7 +52,7 @@ class RawClient:
 
     def recv_all(self, timeout_ms: int = PATIENCE_MS) -> tuple[list[wire.Reply], wire.Reply]:
         """Partials in order, and the final reply."""
-        partials = []
+        partials: list[wire.Reply] = []
         while True:
             reply = self.recv(timeout_ms)
             if reply.kind == wire.FINAL:

@@ -9,6 +9,7 @@ import zmq
 
 from . import wire
 from .raw_client import PATIENCE_MS, Silence
+from .sockets import open_socket
 
 
 class RawWorker:
@@ -20,10 +21,7 @@ class RawWorker:
         self._next_beat = time.monotonic() + beat_ms / 1000
         self.version = wire.VERSIONS[protocol]
         self.service = service.encode() if isinstance(service, str) else service
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
-        self.socket.linger = 0
-        self.socket.sndhwm = 0
-        self.socket.rcvhwm = 0
+        self.socket = open_socket(zmq.DEALER)
         self.socket.connect(endpoint)
         if ready:
             self.ready()

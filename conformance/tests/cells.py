@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from agent_process import Agent, AgentSpec, Unsupported
@@ -18,7 +18,13 @@ def unique(prefix: str) -> str:
     return f"{prefix}-{next(_names)}"
 
 
-def start_worker(agent: Agent, broker: BrokerProcess, **fields: Any) -> str:
+class HasEndpoint(Protocol):
+    """Any broker that a peer can be pointed at, real or scripted."""
+
+    endpoint: str
+
+
+def start_worker(agent: Agent, broker: HasEndpoint, **fields: Any) -> str:
     """Starts a worker and gives its name; a language without this style or behaviour skips the test."""
     fields = {"worker": unique("worker"), "style": "blocking", **WORKER_OPTIONS, **fields}
     try:
@@ -28,7 +34,7 @@ def start_worker(agent: Agent, broker: BrokerProcess, **fields: Any) -> str:
     return str(fields["worker"])
 
 
-def open_client(agent: Agent, broker: BrokerProcess, **fields: Any) -> str:
+def open_client(agent: Agent, broker: HasEndpoint, **fields: Any) -> str:
     fields = {"client": unique("client"), "style": "blocking", "timeout_ms": 20_000, "retries": 1, **fields}
     agent.do("open_client", endpoint=broker.endpoint, **fields)
     return str(fields["client"])

@@ -67,7 +67,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, specs, ids=[spec.language for spec in specs])
     if "our_spec" in metafunc.fixturenames:
-        ours = [spec for spec in specs if not spec.stranger]
+        # Whoever is named on the command line is judged, stranger or not.
+        ours = [spec for spec in specs if not spec.stranger or metafunc.config.getoption("--agents")]
         metafunc.parametrize("our_spec", ours, ids=[spec.language for spec in ours])
 
 
@@ -201,5 +202,9 @@ class Agents:
         return agent
 
     def close(self) -> None:
-        statuses = {key: agent.quit() for key, agent in self._running.items() if agent.process.poll() is None}
+        try:
+            statuses = {key: agent.quit() for key, agent in self._running.items() if agent.process.poll() is None}
+        finally:
+            for agent in self._running.values():
+                agent.kill()
         assert not any(statuses.values()), f"agents ended with {statuses}"

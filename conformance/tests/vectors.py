@@ -20,9 +20,8 @@ class Vector:
         return [bytes.fromhex(frame) for frame in self.fields["frames"]]
 
     @property
-    def body(self) -> list[bytes] | None:
-        body = self.fields.get("body")
-        return None if body is None else [bytes.fromhex(frame) for frame in body]
+    def body(self) -> list[bytes]:
+        return [bytes.fromhex(frame) for frame in self.fields["body"]]
 
     def field(self, key: str) -> bytes:
         return bytes.fromhex(self.fields[key])

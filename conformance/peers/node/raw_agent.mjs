@@ -117,10 +117,9 @@ const commands = {
     return ['ok', { handled: workers.get(worker).worker.handled }]
   },
   async stop_worker({ worker }) {
-    const state = workers.get(worker)
+    const handled = await workers.get(worker).worker.stop()
     workers.delete(worker)
-    state.release()
-    return ['ok', { handled: await state.worker.stop() }]
+    return ['ok', { handled }]
   },
   ping: () => ['ok'],
   start_broker: () => ['failed', { text: 'unsupported' }],
