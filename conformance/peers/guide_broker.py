@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--protocol", choices=sorted(wire.VERSIONS), default="0.1")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    socket = zmq.Context.instance().socket(zmq.ROUTER)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
     socket.bind(arguments.bind)
     print(f"listening on {bound_endpoint(socket)}", flush=True)
     try:

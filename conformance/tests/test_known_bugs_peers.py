@@ -60,6 +60,27 @@ def test_14_heartbeats_go_out_while_the_handler_computes(
     agent.do("stop_worker", worker=worker)
 
 
+def test_two_hasty_beats_of_the_broker_do_not_start_a_storm(
+    scripted: RawBroker, agents: Agents, our_spec: AgentSpec, protocol: str
+) -> None:
+    """A worker may follow its broker's pace, but has to find back to its own after a stall delivered two beats together."""
+    agent = agents.get(our_spec, "worker")
+    worker = start_worker(agent, scripted, service="s", protocol=protocol, behaviour="echo", **BEAT)
+    hasty = scripted.recv_command(wire.READY).peer
+    clock_worker = start_worker(agent, scripted, service="clock", protocol=protocol, behaviour="echo", **BEAT)
+    clock = scripted.recv_command(wire.READY).peer
+    scripted.to_worker(hasty, wire.HEARTBEAT)
+    scripted.to_worker(hasty, wire.HEARTBEAT)
+    beats = {hasty: 0, clock: 0}
+    while beats[clock] < 5:
+        peer = scripted.recv_command(wire.HEARTBEAT, passing_over=()).peer
+        beats[peer] += 1
+        scripted.to_worker(peer, wire.HEARTBEAT)
+    assert beats[hasty] <= 4 * beats[clock], f"{beats[hasty]} beats in {beats[clock]} intervals"
+    for name in (worker, clock_worker):
+        agent.do("stop_worker", worker=name)
+
+
 def test_15_a_worker_registers_again_when_the_broker_falls_silent(
     scripted: RawBroker, agents: Agents, our_spec: AgentSpec, protocol: str
 ) -> None:
