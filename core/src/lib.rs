@@ -8,6 +8,7 @@
 
 pub mod aio;
 mod broker;
+mod client;
 pub mod error;
 mod fork;
 pub mod message;
@@ -19,6 +20,7 @@ mod wait;
 mod worker;
 
 pub use broker::Broker;
+pub use client::{Client, Parts};
 pub use error::{Error, ErrorKind, Result, ServiceError};
 pub use message::Message;
 pub use options::{BrokerOptions, ClientOptions, Protocol, RequestOptions, WorkerOptions};

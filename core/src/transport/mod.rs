@@ -21,7 +21,7 @@ pub(crate) use context::Context;
 pub(crate) use dealer::{Dealer, DealerOptions, Received};
 pub(crate) use frame::Frame;
 pub use library::{Capability, Libzmq, libzmq};
-pub(crate) use poller::{Interest, Poller, Readiness, Woken};
+pub(crate) use poller::{Interest, Poller, Woken};
 pub(crate) use router::{Incoming, Router, Sent};
 pub(crate) use thread::{seed, spawn};
 pub(crate) use waker::Waker;
