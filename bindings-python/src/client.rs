@@ -87,8 +87,8 @@ impl Client {
     /// Ask a service, and iterate over the messages of its reply: the partial ones, then the final one.
     ///
     /// Over MDP/0.1, which knows one reply only, that is one message. Closing or dropping the iterator abandons the
-    /// request. The client serves no other call until the iterator is exhausted or closed. Arguments and errors are
-    /// those of ``request``; a failure is raised by the iterator.
+    /// request. The stream has a connection of its own, so the client serves other calls meanwhile. Arguments and
+    /// errors are those of ``request``; a failure on the way is raised by the iterator.
     #[pyo3(signature = (service, body, *, timeout=None, retries=None, deadline=None))]
     fn stream(
         &self,
