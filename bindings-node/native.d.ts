@@ -29,8 +29,11 @@ export declare class NativeBroker {
 export declare class NativeClient {
   /** Makes a client; connections are made when they are needed. */
   constructor(options: ClientOptions)
-  /** Sends a request. Its parts, and exactly one last event, come through `environment` under `token`. */
-  submit(environment: Environment, token: number, service: string, body: Frames, options?: RequestOptions | undefined | null): void
+  /**
+   * Sends a request. Its parts, unless the `whole` reply is wanted in one piece, and exactly one last event come through
+   * `environment` under `token`.
+   */
+  submit(environment: Environment, token: number, service: string, body: Array<Uint8Array>, options: RequestOptions, whole: boolean): void
   /** Ends the client; requests under way fail with `Closed`. */
   close(): void
 }
@@ -40,9 +43,9 @@ export declare class NativeRequest {
   /** Whether it is answered. */
   isAnswered(): boolean
   /** Sends the reply, the last part of a streaming one. */
-  reply(body: Frames): void
+  reply(body: Array<Uint8Array>): void
   /** Sends a part of the reply; more will follow. */
-  partial(body: Frames): void
+  partial(body: Array<Uint8Array>): void
   /** Answers with a failure. */
   fail(code: number, text: string): void
 }

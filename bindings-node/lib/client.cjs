@@ -2,6 +2,7 @@
 
 const native = require('../native.cjs');
 const options = require('./options.cjs');
+const { onAbort } = require('./abort.cjs');
 const { MajordomoError, closed, guarded, invalid } = require('./error.cjs');
 const { environment, expect, forget, Hold } = require('./environment.cjs');
 const { frames, received } = require('./message.cjs');
@@ -25,16 +26,15 @@ class Client {
 
   request(service, body, given) {
     return new Promise((resolve, reject) => {
-      this.#submit(service, body, given, (event, failure) => {
+      this.#submit(service, body, given, true, (event, failure) => {
         if (failure) reject(failure);
-        // A partial is only seen if the peer streams to one who asked for one reply: the last part is the reply.
-        else if (event.last) resolve(received(event.frames));
+        else resolve(received(event.frames));
       });
     });
   }
 
   stream(service, body, given) {
-    return new Parts((take) => this.#submit(service, body, given, take));
+    return new Parts((take) => this.#submit(service, body, given, false, take));
   }
 
   async close() {
@@ -47,7 +47,7 @@ class Client {
   }
 
   /** Sends a request; `take` gets its events. The function that is returned gives the request up. */
-  #submit(service, body, given, take) {
+  #submit(service, body, given, whole, take) {
     if (this.#closed) throw closed('client');
     const name = options.serviceName(service);
     const message = frames(body);
@@ -56,9 +56,10 @@ class Client {
 
     const hold = new Hold();
     const client = this.#native;
+    let ignoreSignal;
     const end = () => {
       hold.release();
-      signal?.removeEventListener('abort', abort);
+      ignoreSignal?.();
     };
     const token = expect(client, (event, failure) => {
       if (event.last) end();
@@ -74,13 +75,13 @@ class Client {
       take({ last: true }, cancelled(signal.reason));
     };
     try {
-      guarded(() => client.submit(environment, token, name, message, checked));
+      guarded(() => client.submit(environment, token, name, message, checked, whole));
     } catch (error) {
       forget(token);
       throw error;
     }
     hold.take();
-    signal?.addEventListener('abort', abort, { once: true });
+    if (signal) ignoreSignal = onAbort(signal, abort);
     return abandon;
   }
 }

@@ -23,7 +23,8 @@ impl NativeClient {
         Ok(NativeClient { client })
     }
 
-    /// Sends a request. Its parts, and exactly one last event, come through `environment` under `token`.
+    /// Sends a request. Its parts, unless the `whole` reply is wanted in one piece, and exactly one last event come through
+    /// `environment` under `token`.
     #[napi(catch_unwind)]
     pub fn submit(
         &self,
@@ -31,11 +32,17 @@ impl NativeClient {
         token: i64,
         service: String,
         #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
-        options: Option<RequestOptions>,
+        options: RequestOptions,
+        whole: bool,
     ) -> Result<()> {
         let token = token.cast_unsigned();
-        let options = options.unwrap_or_default().to_core()?;
-        let ticket = self.client.submit(&service, message(&body), &options, &environment.clients, token);
+        let (body, options) = (message(&body), options.to_core()?);
+        let inbox = &environment.clients;
+        let ticket = if whole {
+            self.client.submit_whole(&service, body, &options, inbox, token)
+        } else {
+            self.client.submit(&service, body, &options, inbox, token)
+        };
         lock(&environment.tickets).insert(token, ticket);
         Ok(())
     }

@@ -12,6 +12,8 @@ mod message;
 mod options;
 mod worker;
 
+use std::ffi::OsString;
+
 use napi_derive::napi;
 
 /// The version of the library underneath.
@@ -24,6 +26,7 @@ pub fn version() -> &'static str {
 ///
 /// `args` are the arguments after the name of the command.
 #[napi(catch_unwind)]
-pub fn mdbroker(args: Vec<String>) -> i32 {
-    majordomo_cli::mdbroker(args)
+pub fn mdbroker(args: Vec<String>) -> u8 {
+    let name = OsString::from("mdbroker");
+    majordomo_cli::mdbroker(std::iter::once(name).chain(args.into_iter().map(OsString::from)))
 }
