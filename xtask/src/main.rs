@@ -1,2 +1,90 @@
-//! Project commands: `cargo xtask --help`.
-fn main() {}
+//! The project's own commands: `cargo xtask --help`.
+
+#![expect(clippy::print_stdout, reason = "a program for people, whose output is its purpose")]
+
+mod build;
+mod codegen;
+mod demo;
+mod dist;
+mod examples;
+mod hub;
+mod layers;
+mod lint;
+mod process;
+mod project;
+mod readme;
+mod setup;
+mod stamp;
+mod tally;
+mod test;
+mod textstats;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::project::Project;
+use crate::test::Part;
+
+/// The project's own commands. They set up what they need inside the repository.
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run programs in five languages that call each other's services over one broker
+    Demo {
+        /// The folder of texts; by default the project's own documentation
+        #[arg(long, value_name = "DIR")]
+        input: Option<PathBuf>,
+    },
+    /// Run the tests; the last line says how many passed and failed
+    Test {
+        /// The parts to run; by default all of them
+        #[arg(value_enum)]
+        parts: Vec<Part>,
+    },
+    /// Run the formatters, linters, type checkers and compilers of all languages
+    Lint,
+    /// Write the generated files: the C header and the types of the Node addon
+    Codegen {
+        /// Only compare them with a fresh generation
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build what users install, into dist/: wheel, npm tarball, C archive, binaries
+    Dist,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = process::end_everything_on_signals().and_then(|()| run(arguments.command));
+    process::stay_out_of_the_way_of_a_signal();
+    process::end_orphans();
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all went well. An error says why a command could not do its work.
+fn run(command: Command) -> Result<bool> {
+    let project = Project::find()?;
+    match command {
+        Command::Demo { input } => demo::run(&project, input.as_deref()).map(|()| true),
+        Command::Test { parts } => Ok(test::run(&project, &parts)),
+        Command::Lint => Ok(lint::run(&project)),
+        Command::Codegen { check } => codegen::run(&project, &mut build::Builder::new(&project), check).map(|()| true),
+        Command::Dist => dist::run(&project).map(|()| true),
+    }
+}

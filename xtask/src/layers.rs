@@ -1,0 +1,111 @@
+//! The layers of the project, checked in the sources: one way down, and each to its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use walkdir::WalkDir;
+
+use crate::project::Project;
+
+/// What the pure protocol machines must not know.
+const IMPURE: [&str; 10] = [
+    "zmq",
+    "std::net",
+    "std::thread",
+    "std::env",
+    "std::fs",
+    "Instant::now",
+    "SystemTime",
+    "rand::",
+    "getrandom",
+    "libc::",
+];
+
+/// What only the transport may know.
+const TRANSPORT: [&str; 2] = ["zmq::", "zmq_sys"];
+
+/// Fails with every line that breaks a layer.
+pub(crate) fn check(project: &Project) -> Result<()> {
+    let core = project.path("core/src");
+    let mut breaches = Vec::new();
+    for file in rust_files(&core)? {
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let inside = file.strip_prefix(&core)?;
+        if inside.starts_with("proto") {
+            breaches
+                .extend(mentions(&text, &IMPURE).into_iter().map(|found| told(project, &file, found, "proto is pure")));
+        } else if !inside.starts_with("transport") {
+            breaches.extend(
+                mentions(&text, &TRANSPORT)
+                    .into_iter()
+                    .map(|found| told(project, &file, found, "only transport knows zmq")),
+            );
+        }
+    }
+    for binding in ["bindings-python", "bindings-node", "bindings-c", "cli"] {
+        let manifest = project.path(binding).join("Cargo.toml");
+        let text = fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+        for (number, line) in text.lines().enumerate() {
+            if line.trim_start().starts_with("zmq") {
+                breaches.push(told(project, &manifest, (number + 1, "zmq"), "faces know the core only"));
+            }
+        }
+    }
+    if !breaches.is_empty() {
+        bail!("{} breaches of the layers:\n{}", breaches.len(), breaches.join("\n"));
+    }
+    Ok(())
+}
+
+fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in WalkDir::new(folder).sort_by_file_name() {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|extension| extension == "rs") {
+            files.push(entry.into_path());
+        }
+    }
+    if !files.iter().any(|file| file.starts_with(folder.join("proto"))) {
+        bail!("{} has no proto/", folder.display());
+    }
+    Ok(files)
+}
+
+/// The lines that say one of the words outside of a comment, and the word.
+fn mentions<'a>(text: &str, words: &[&'a str]) -> Vec<(usize, &'a str)> {
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let code = if line.trim_start().starts_with("//") { "" } else { line.split(" // ").next().unwrap_or("") };
+        found.extend(words.iter().filter(|word| says(code, word)).map(|word| (number + 1, *word)));
+    }
+    found
+}
+
+/// Whether the word is there, and not as the end of a longer name.
+fn says(code: &str, word: &str) -> bool {
+    code.match_indices(word).any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+}
+
+fn told(project: &Project, file: &Path, (line, word): (usize, &str), rule: &str) -> String {
+    let file = file.strip_prefix(&project.root).unwrap_or(file);
+    format!("  {}:{line}: `{word}`: {rule}", file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{IMPURE, TRANSPORT, mentions};
+
+    #[test]
+    fn a_clock_in_the_machines_is_a_breach() {
+        assert_eq!(mentions("fn f() {\n    let now = Instant::now();\n}", &IMPURE), [(2, "Instant::now")]);
+        assert_eq!(mentions("use std::time::{Duration, SystemTime};", &IMPURE), [(1, "SystemTime")]);
+        assert_eq!(mentions("use zmq::Socket;", &TRANSPORT), [(1, "zmq::")]);
+    }
+
+    #[test]
+    fn prose_and_longer_names_are_no_breach() {
+        assert!(mentions("/// Unlike zmq, std::net or rand:: this is pure.\nlet a = 1; // zmq", &IMPURE).is_empty());
+        assert!(mentions("let operand::X = my_zmq;", &IMPURE).is_empty());
+    }
+}
