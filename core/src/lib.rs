@@ -7,8 +7,8 @@
 //! the rest drives the machines.
 
 pub mod aio;
-mod broker;
-mod client;
+pub mod broker;
+pub mod client;
 pub mod error;
 mod fork;
 pub mod message;
@@ -17,7 +17,7 @@ pub mod proto;
 mod transport;
 mod turn;
 mod wait;
-mod worker;
+pub mod worker;
 
 pub use broker::Broker;
 pub use client::{Client, Parts};
