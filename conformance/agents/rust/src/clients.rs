@@ -1,0 +1,169 @@
+//! Clients in both styles.
+
+use futures::executor::block_on;
+use futures::stream::{self, StreamExt};
+use majordomo::{Client, ClientOptions, Message, RequestOptions, Wake, aio};
+use serde_json::{Value, json};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::command::{Command, Named, Problem, made_frame};
+use crate::event::{Closing, describe, emit, ok};
+
+#[derive(Clone)]
+enum Either {
+    Blocking(Arc<Client>),
+    Async(aio::Client),
+}
+
+#[derive(Default)]
+pub(crate) struct Clients(Named<Either>);
+
+impl Clients {
+    pub(crate) fn open(&self, command: &Command) -> Result<Closing, Problem> {
+        let options = client_options(command)?;
+        let client = if command.is_async() {
+            Either::Async(aio::Client::with_options(options)?)
+        } else {
+            Either::Blocking(Arc::new(Client::with_options(options)?))
+        };
+        self.0.put(command.text("client")?, client);
+        Ok(ok())
+    }
+
+    pub(crate) fn close(&self, command: &Command) -> Result<Closing, Problem> {
+        shut(&self.0.take(command.text("client")?)?);
+        Ok(ok())
+    }
+
+    pub(crate) fn close_all(&self) {
+        self.0.take_all().iter().for_each(shut);
+    }
+
+    pub(crate) fn request(&self, command: &Command) -> Result<Closing, Problem> {
+        let reply = self.call(command, command.body()?)?;
+        Ok(describe(json!({ "event": "reply" }), &reply))
+    }
+
+    fn call(&self, command: &Command, body: Message) -> Result<Message, Problem> {
+        let (service, options) = (command.text("service")?, request_options(command));
+        Ok(match self.0.get(command.text("client")?)? {
+            Either::Blocking(client) => client.request_with(service, body, &options, &mut never)?,
+            Either::Async(client) => block_on(client.request_with(service, body, &options))?,
+        })
+    }
+
+    pub(crate) fn stream(&self, command: &Command) -> Result<Closing, Problem> {
+        let (service, options, body) = (command.text("service")?, request_options(command), command.body()?);
+        let mut parts = 0;
+        let mut part = |body: &Message| {
+            parts += 1;
+            emit(&describe(json!({ "event": "part", "id": command.id() }), body));
+        };
+        match self.0.get(command.text("client")?)? {
+            Either::Blocking(client) => {
+                for found in client.stream_with(service, body, &options)? {
+                    part(&found?);
+                }
+            }
+            Either::Async(client) => {
+                let mut stream = client.stream_with(service, body, &options);
+                while let Some(found) = block_on(stream.next()) {
+                    part(&found?);
+                }
+            }
+        }
+        Ok(json!({ "event": "end", "parts": parts }))
+    }
+
+    pub(crate) fn request_many(&self, command: &Command) -> Result<Closing, Problem> {
+        let count = command.number("count").unwrap_or(0);
+        let size = command.count("size").unwrap_or(0);
+        let bodies = (0..count).map(|i| Message::from_frames(vec![i.to_string().into(), made_frame(size, i, 0)]));
+        let (service, options) = (command.text("service")?, request_options(command));
+        let mut tally = Tally::default();
+        match self.0.get(command.text("client")?)? {
+            Either::Blocking(client) => {
+                for body in bodies {
+                    let outcome = client.request_with(service, body.clone(), &options, &mut never);
+                    tally.add(&body, outcome);
+                }
+            }
+            Either::Async(client) => {
+                let concurrency = command.count("concurrency").unwrap_or(1);
+                let calls = bodies.map(|body| {
+                    let call = client.request_with(service, body.clone(), &options);
+                    async move { (body, call.await) }
+                });
+                block_on(stream::iter(calls).buffer_unordered(concurrency).for_each(|(body, outcome)| {
+                    tally.add(&body, outcome);
+                    std::future::ready(())
+                }));
+            }
+        }
+        Ok(tally.event())
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    ok: u64,
+    mismatched: u64,
+    errors: u64,
+    first_error: Option<&'static str>,
+}
+
+impl Tally {
+    fn add(&mut self, body: &Message, outcome: majordomo::Result<Message>) {
+        match outcome {
+            Ok(reply) if reply == *body => self.ok += 1,
+            Ok(_) => self.mismatched += 1,
+            Err(error) => {
+                self.errors += 1;
+                self.first_error.get_or_insert(error.kind().name());
+            }
+        }
+    }
+
+    fn event(&self) -> Value {
+        let mut event = json!({ "event": "many", "ok": self.ok, "mismatched": self.mismatched, "errors": self.errors });
+        if let Some(kind) = self.first_error {
+            event["first_error"] = kind.into();
+        }
+        event
+    }
+}
+
+fn shut(client: &Either) {
+    match client {
+        Either::Blocking(client) => client.close(),
+        Either::Async(client) => client.close(),
+    }
+}
+
+/// The driver ends a call by its deadline, never by a signal.
+fn never(_: Wake) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+fn request_options(command: &Command) -> RequestOptions {
+    let mut options = RequestOptions::default();
+    options.timeout = command.millis("timeout_ms");
+    options.retries = command.count("retries");
+    options.deadline = command.millis("deadline_ms");
+    options
+}
+
+fn client_options(command: &Command) -> Result<ClientOptions, Problem> {
+    let mut options = ClientOptions::new(command.text("endpoint")?).protocol(command.parsed("protocol")?);
+    let of = |key| command.millis(key);
+    options.timeout = of("timeout_ms").unwrap_or(options.timeout);
+    options.retries = command.count("retries").unwrap_or(options.retries);
+    options.deadline = of("deadline_ms").or(options.deadline);
+    options.max_in_flight = command.count("max_in_flight").unwrap_or(options.max_in_flight);
+    options.max_waiting = command.count("max_waiting").unwrap_or(options.max_waiting);
+    options.max_message_bytes = command.count("max_message_bytes").unwrap_or(options.max_message_bytes);
+    options.reconnect_min = of("reconnect_min_ms").unwrap_or(options.reconnect_min);
+    options.reconnect_max = of("reconnect_max_ms").unwrap_or(options.reconnect_max);
+    Ok(options)
+}

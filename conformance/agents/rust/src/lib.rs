@@ -1,1 +1,0 @@
-//! majordomo-agent.
