@@ -3,6 +3,9 @@
 //! They have arguments, logging and exit statuses of their own; what a broker or a client does is the library's business.
 
 mod mdbroker;
+mod mdctl;
 mod report;
+mod table;
 
 pub use mdbroker::mdbroker;
+pub use mdctl::mdctl;

@@ -1,0 +1,216 @@
+//! `mdctl`: asks a broker, or a service behind it.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use majordomo::{Client, ClientOptions, Error, ErrorKind, Message, Protocol, RequestOptions, Wake};
+use serde_json::{Value, json};
+
+use crate::report;
+use crate::table;
+
+/// Asks a Majordomo broker, or a service behind it.
+///
+/// Exit status: 0 for an answer; 1 for a failure; 2 for wrong arguments; 3 when no broker could be reached or no answer
+/// came in time; 4 when the service reported a failure of its own, which is printed.
+#[derive(Parser)]
+#[command(name = "mdctl", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    connection: Connection,
+    /// Print JSON instead of text for people
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log more; may be given several times
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+}
+
+#[derive(Args)]
+struct Connection {
+    /// The broker's endpoint; several, separated by commas, are tried in turn
+    #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:5555", global = true)]
+    broker: String,
+    /// How long one attempt may take, in milliseconds
+    #[arg(long, value_name = "N", default_value_t = 2500, global = true)]
+    timeout_ms: u64,
+    /// How often the request is sent at most
+    #[arg(long, value_name = "N", default_value_t = 3, global = true)]
+    retries: u32,
+    /// Protocol version, 0.1 or 0.2
+    #[arg(long, value_name = "VERSION", default_value = "0.1", global = true)]
+    protocol: Protocol,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Send a request to a service and print the reply, each frame on a line of its own
+    Request {
+        /// The service's name
+        service: String,
+        /// Frames of the request: text, @FILE for a file's content, - for standard input, @@TEXT for text that starts
+        /// with one @
+        body: Vec<OsString>,
+        /// Print the reply's bytes as they are, without line ends
+        #[arg(long, conflicts_with = "json")]
+        raw: bool,
+    },
+    /// List the services that the broker knows
+    Services,
+    /// List the workers that are registered
+    Workers,
+    /// Print the broker's counters
+    Stats,
+}
+
+/// What ends the program other than by success.
+enum Failure {
+    /// The arguments are wrong.
+    Usage(String),
+    /// A file or the standard streams.
+    Io(String),
+    Library(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Library(error)
+    }
+}
+
+/// Runs `mdctl` with these arguments, the program's name first, and returns its exit status.
+pub fn mdctl(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments: Arguments = match report::parse(args) {
+        Ok(arguments) => arguments,
+        Err(status) => return status,
+    };
+    report::log_to_stderr(arguments.verbose);
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+impl Failure {
+    fn report(&self) -> ExitCode {
+        match self {
+            Failure::Usage(what) => {
+                report::complain("mdctl", what);
+                ExitCode::from(report::USAGE)
+            }
+            Failure::Io(what) => {
+                report::complain("mdctl", what);
+                ExitCode::FAILURE
+            }
+            Failure::Library(error) => {
+                report::complain("mdctl", error);
+                ExitCode::from(match error.kind() {
+                    ErrorKind::InvalidArgument => report::USAGE,
+                    ErrorKind::Timeout | ErrorKind::BrokerUnreachable => 3,
+                    ErrorKind::ServiceError => 4,
+                    _ => 1,
+                })
+            }
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let options = ClientOptions::new(&arguments.connection.broker)
+        .timeout(Duration::from_millis(arguments.connection.timeout_ms))
+        .retries(arguments.connection.retries)
+        .protocol(arguments.connection.protocol);
+    let client = Client::with_options(options)?;
+    match &arguments.command {
+        Command::Request { service, body, raw } => {
+            let reply = ask(&client, service, read_body(body)?)?;
+            if *raw {
+                print(&reply.iter().collect::<Vec<_>>().concat())
+            } else if arguments.json {
+                print_json(&json!({ "frames": reply.iter().map(frame).collect::<Vec<_>>() }))
+            } else {
+                let lines: Vec<u8> = reply.iter().flat_map(|frame| [frame, b"\n"].concat()).collect();
+                print(&lines)
+            }
+        }
+        Command::Services => show(arguments, &client, "mmi.services"),
+        Command::Workers => show(arguments, &client, "mmi.workers"),
+        Command::Stats => show(arguments, &client, "mmi.stats"),
+    }
+}
+
+/// Asks the broker itself and prints what it tells.
+fn show(arguments: &Arguments, client: &Client, question: &str) -> Result<(), Failure> {
+    let reply = ask(client, question, Message::new())?;
+    let told = match reply.get(0) {
+        Some(b"200") => reply.get(1).and_then(|json| serde_json::from_slice::<Value>(json).ok()),
+        _ => None,
+    };
+    let Some(told) = told else {
+        let status = String::from_utf8_lossy(reply.first().unwrap_or_default()).into_owned();
+        return Err(Failure::Library(Error::new(
+            ErrorKind::Protocol,
+            format!("this broker does not answer {question} (status {status:?}); it may not be mdbroker"),
+        )));
+    };
+    if arguments.json { print_json(&told) } else { print(table::render(&told).as_bytes()) }
+}
+
+/// A signal ends the program by itself, so the wait needs no look at it.
+fn ask(client: &Client, service: &str, body: Message) -> Result<Message, Failure> {
+    let mut go_on = |_: Wake| ControlFlow::Continue(());
+    Ok(client.request_with(service, body, &RequestOptions::default(), &mut go_on)?)
+}
+
+fn read_body(arguments: &[OsString]) -> Result<Message, Failure> {
+    if arguments.iter().filter(|argument| *argument == "-").count() > 1 {
+        return Err(Failure::Usage("standard input (-) can be one frame only".into()));
+    }
+    let frames = arguments.iter().map(|argument| {
+        use std::os::unix::ffi::OsStrExt;
+        let bytes = argument.as_bytes();
+        if bytes == b"-" {
+            let mut content = Vec::new();
+            io::stdin().read_to_end(&mut content).map_err(|error| Failure::Io(format!("standard input: {error}")))?;
+            return Ok(content);
+        }
+        match bytes.strip_prefix(b"@") {
+            Some(text) if text.starts_with(b"@") => Ok(text.to_vec()),
+            Some(path) => {
+                let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
+                std::fs::read(path).map_err(|error| Failure::Io(format!("{}: {error}", path.display())))
+            }
+            None => Ok(bytes.to_vec()),
+        }
+    });
+    Ok(Message::from(frames.collect::<Result<Vec<Vec<u8>>, Failure>>()?))
+}
+
+/// A frame in JSON: text where it is text, otherwise an object with its bytes in hexadecimal.
+fn frame(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!(text),
+        Err(_) => json!({ "hex": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() }),
+    }
+}
+
+fn print_json(value: &Value) -> Result<(), Failure> {
+    print(format!("{value:#}\n").as_bytes())
+}
+
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        // Who closes the pipe has read enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Io(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
