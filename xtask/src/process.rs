@@ -22,8 +22,8 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpid, getppid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// How long a program may take to end after SIGTERM before it is killed.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long a program may take to end after SIGTERM before it is killed; a worker finishes its request for up to 5 s.
+const GRACE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 8 });
 
 #[derive(Default)]
 struct Groups {
@@ -331,4 +331,71 @@ impl Drop for Program {
 
 fn leader(child: &Child) -> i32 {
     i32::try_from(child.id()).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, Run};
+    use std::sync::mpsc::channel;
+
+    fn shell(script: &str) -> Run {
+        Run::new("sh").args(["-c", script])
+    }
+
+    /// Whether the process is there and not merely waiting for somebody to take its status.
+    fn is_alive(pid: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    }
+
+    #[test]
+    fn a_dropped_program_ends_with_everything_in_its_group() {
+        let (sender, events) = channel();
+        // The grandchild ignores SIGTERM, its parent does not.
+        let program =
+            shell("(trap '' TERM; while :; do sleep 0.01; done) & echo $!; wait").follow(Vec::new(), (), &sender);
+        let program = program.expect("sh starts");
+        let Ok(((), Event::Line(grandchild))) = events.recv() else { panic!("no line") };
+        assert!(is_alive(&grandchild));
+        drop(program);
+        // Its output closes when the last of the group is gone.
+        assert!(matches!(events.recv(), Ok(((), Event::End))));
+    }
+
+    #[test]
+    fn input_reaches_a_followed_program_and_its_lines_come_back() {
+        let (sender, events) = channel();
+        let mut program = Run::new("cat").follow(b"one\ntwo".to_vec(), 7, &sender).expect("cat starts");
+        assert!(matches!(events.recv(), Ok((7, Event::Line(line))) if line == "one"));
+        assert!(matches!(events.recv(), Ok((7, Event::Line(line))) if line == "two"));
+        assert!(matches!(events.recv(), Ok((7, Event::End))));
+        assert!(program.wait().expect("a status").success());
+    }
+
+    #[test]
+    fn an_unsuccessful_end_is_an_error() {
+        assert!(shell("exit 3").run().is_err());
+        assert!(shell("echo text; exit 3").read().is_err());
+        assert_eq!(shell("echo text").read().expect("success"), b"text\n");
+        assert!(Run::new("/no/such/program").run().is_err());
+    }
+
+    #[test]
+    fn a_program_that_ignores_sigterm_is_killed_and_told() {
+        let (sender, events) = channel();
+        let script = "trap '' TERM; echo ready; while :; do sleep 0.01; done";
+        let program = shell(script).follow(Vec::new(), (), &sender).expect("sh starts");
+        assert!(matches!(events.recv(), Ok(((), Event::Line(_)))));
+        assert!(program.end().is_err());
+        assert!(matches!(events.recv(), Ok(((), Event::End))));
+    }
+
+    #[test]
+    fn a_program_that_ends_on_sigterm_gives_its_status() {
+        let (sender, events) = channel();
+        let script = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done";
+        let program = shell(script).follow(Vec::new(), (), &sender).expect("sh starts");
+        assert!(matches!(events.recv(), Ok(((), Event::Line(_)))));
+        assert!(program.end().expect("an end").success());
+    }
 }
