@@ -83,14 +83,16 @@ impl Worker {
         timeout: Option<f64>,
     ) -> PyResult<Option<Py<Request>>> {
         let timeout = duration(py, "timeout", timeout)?;
-        if let Some(reply) = reply {
-            let body = body_of(reply)?;
-            let answered = self.lock_current().take();
-            let Some(request) = answered else {
+        let reply = reply.map(body_of).transpose()?;
+        let request = self.lock_current().take();
+        if let Some(body) = reply {
+            let Some(request) = &request else {
                 return Err(invalid(py, "a reply was given, but recv() has returned no request to answer"));
             };
             call(py, || request.get().core.reply(body))?;
         }
+        // If nobody else holds it, an unanswered request ends here.
+        drop(request);
         let Some(request) = wait(py, |check| self.core.recv_with(timeout, check))? else { return Ok(None) };
         let request = Py::new(py, Request::from(request))?;
         *self.lock_current() = Some(request.clone_ref(py));

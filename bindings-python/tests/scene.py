@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable
@@ -31,6 +32,13 @@ def serving(endpoint: str, service: str, handler: Any, **options: Any) -> Iterat
 
 def echo(request: majordomo.Request) -> majordomo.Message:
     return request.body
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Ask the broker again and again until something holds; each question is a round trip of its own."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
 
 
 class Script:

@@ -8,7 +8,7 @@ from typing import Callable
 import pytest
 
 import majordomo
-from scene import PATIENCE, Script, in_thread
+from scene import PATIENCE, Script, in_thread, until
 
 WAITS = {
     "a request": "majordomo.Client(endpoint, timeout=3600).request('nobody', b'')",
@@ -27,12 +27,12 @@ import majordomo, majordomo.aio
 
 endpoint = sys.argv[1]
 def interrupt_from_another_thread():
-    sys.stdin.readline()
-    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    if sys.stdin.readline():
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
 threading.Thread(target=interrupt_from_another_thread, daemon=True).start()
-print("waiting", flush=True)
 try:
+    print("waiting", flush=True)
     {wait}
 except KeyboardInterrupt:
     print("interrupted")
@@ -46,6 +46,9 @@ def test_ctrl_c_ends(broker: majordomo.Broker, script: Callable[..., Script], wa
     if wait == WAITS["asyncio"] and thread == "another thread":
         pytest.skip("asyncio's own select() does not look for signals that another thread got")
     assert program.line() == "waiting"
+    if "Broker" not in wait:
+        # Its request or its registration has arrived: now it waits for us.
+        until(lambda: broker.stats()["queued"] + broker.stats()["workers"] > 0)
     if thread == "the process":
         program.process.send_signal(signal.SIGINT)
     else:
