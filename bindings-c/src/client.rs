@@ -74,8 +74,10 @@ pub unsafe extern "C" fn mdcli_destroy(self_p: *mut *mut mdcli_t) {
     guard(|| {
         // SAFETY: a place for a handle or NULL, as the header demands.
         let this = std::mem::replace(unsafe { place(self_p, "self_p") }?, std::ptr::null_mut());
-        if !this.is_null() {
-            let session = registry::remove::<Session>(this)?;
+        if this.is_null() {
+            return Ok(());
+        }
+        if let Some(session) = registry::remove::<Session>(this)? {
             let client = session.closer.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(client) = client {
                 client.close();

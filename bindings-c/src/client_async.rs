@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use bytes::Bytes;
 use majordomo::aio::{Client, ClientEvent, Inbox, Part, Ticket};
 use majordomo::{ClientOptions, Error, ErrorKind, Message, Result};
 
@@ -36,19 +35,13 @@ struct State {
     /// Made by the first request.
     client: Option<Client>,
     last_ticket: i64,
-    pending: HashMap<u64, Pending>,
+    pending: HashMap<u64, Ticket>,
     /// Outcomes that nobody has received yet.
     ready: VecDeque<Outcome>,
     /// How many threads wait for the bell.
     waiting: usize,
 }
 
-struct Pending {
-    ticket: Ticket,
-    /// Whether each part is an outcome of its own; else they wait here for the final one.
-    stream: bool,
-    frames: Vec<Bytes>,
-}
 
 struct Outcome {
     ticket: i64,
@@ -98,8 +91,10 @@ pub unsafe extern "C" fn mdcli_async_destroy(self_p: *mut *mut mdcli_async_t) {
     guard(|| {
         // SAFETY: a place for a handle or NULL, as the header demands.
         let this = std::mem::replace(unsafe { place(self_p, "self_p") }?, std::ptr::null_mut());
-        if !this.is_null() {
-            let session = registry::remove::<Session>(this)?;
+        if this.is_null() {
+            return Ok(());
+        }
+        if let Some(session) = registry::remove::<Session>(this)? {
             // Outside the lock: closing reports every outstanding request to the inbox.
             let client = session.locked().ok().and_then(|mut state| state.client.take());
             if let Some(client) = client {
@@ -268,7 +263,7 @@ pub extern "C" fn mdcli_async_cancel(this: *mut mdcli_async_t, ticket: i64) -> c
         let state = session.locked()?;
         let pending = u64::try_from(ticket).ok().and_then(|ticket| state.pending.get(&ticket));
         match pending {
-            Some(pending) => pending.ticket.cancel(),
+            Some(pending) => pending.cancel(),
             None if state.ready.iter().any(|outcome| outcome.ticket == ticket) => {}
             None => return Err(invalid(format!("ticket {ticket} is not outstanding"))),
         }
@@ -334,8 +329,14 @@ impl Session {
         state.client = Some(client.clone());
         state.last_ticket += 1;
         let number = state.last_ticket;
-        let ticket = client.submit(service, request, &request_options(&state.options), &self.inbox, number.unsigned_abs());
-        state.pending.insert(number.unsigned_abs(), Pending { ticket, stream, frames: Vec::new() });
+        let options = request_options(&state.options);
+        let token = number.unsigned_abs();
+        let ticket = if stream {
+            client.submit(service, request, &options, &self.inbox, token)
+        } else {
+            client.submit_whole(service, request, &options, &self.inbox, token)
+        };
+        state.pending.insert(token, ticket);
         Ok(number)
     }
 
@@ -374,23 +375,14 @@ impl State {
         let mut events = Vec::new();
         inbox.drain(&mut events);
         for ClientEvent { token, part } in events {
-            let Some(pending) = self.pending.get_mut(&token) else { continue };
-            let ticket = token.cast_signed();
-            match part {
-                Part::Partial(message) if pending.stream => {
-                    self.ready.push_back(Outcome { ticket, result: Ok(message), more: true });
-                }
-                Part::Partial(message) => pending.frames.extend(message),
-                Part::Done(result) => {
-                    let mut frames = std::mem::take(&mut pending.frames);
-                    self.pending.remove(&token);
-                    let result = result.map(|last| {
-                        frames.extend(last);
-                        Message::from_frames(frames)
-                    });
-                    self.ready.push_back(Outcome { ticket, result, more: false });
-                }
+            let (result, more) = match part {
+                Part::Partial(message) => (Ok(message), true),
+                Part::Done(result) => (result, false),
+            };
+            if !more {
+                self.pending.remove(&token);
             }
+            self.ready.push_back(Outcome { ticket: token.cast_signed(), result, more });
         }
     }
 }

@@ -120,8 +120,9 @@ pub extern "C" fn md_libzmq_version() -> *const c_char {
     })
 }
 
-/// Whether the libzmq inside the library can do something: "curve" or "draft". 1 yes, 0 no, -1 with MD_EINVAL for any
-/// other name and for NULL.
+/// Whether the libzmq inside the library can do something: "curve" (encryption and authentication) or
+/// "disconnect-notice" (the broker learns at once of a lost connection). 1 yes, 0 no, -1 with MD_EINVAL for any other name
+/// and for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn md_libzmq_has(capability: *const c_char) -> c_int {
     guard(|| {
@@ -130,8 +131,8 @@ pub unsafe extern "C" fn md_libzmq_has(capability: *const c_char) -> c_int {
         let libzmq = majordomo::libzmq();
         match capability {
             "curve" => Ok(c_int::from(libzmq.curve)),
-            "draft" => Ok(c_int::from(libzmq.draft)),
-            _ => Err(invalid(format!("{capability:?} is not a capability: curve, draft"))),
+            "disconnect-notice" => Ok(c_int::from(libzmq.disconnect_notice)),
+            _ => Err(invalid(format!("{capability:?} is not a capability: curve, disconnect-notice"))),
         }
     })
 }

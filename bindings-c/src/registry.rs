@@ -38,6 +38,12 @@ struct Entry {
     forks: usize,
 }
 
+impl Entry {
+    fn is_foreign<H: Handle>(&self) -> bool {
+        !H::SURVIVES_FORK && self.forks != FORKS.load(Ordering::Relaxed)
+    }
+}
+
 type Shard = HashMap<usize, Entry, BuildHasherDefault<TokenHasher>>;
 
 static SHARDS: [Mutex<Shard>; SHARD_COUNT] =
@@ -48,15 +54,10 @@ static FORKS: AtomicUsize = AtomicUsize::new(0);
 
 /// Gives out a handle of `object`.
 pub(crate) fn insert<H: Handle>(object: H) -> *mut H::Opaque {
-    insert_shared(Arc::new(object))
-}
-
-/// Gives out a handle of an object that something else holds as well.
-pub(crate) fn insert_shared<H: Handle>(object: Arc<H>) -> *mut H::Opaque {
     static HOOKS: Once = Once::new();
     HOOKS.call_once(watch_forks);
     let token = (NEXT.fetch_add(1, Ordering::Relaxed) << TAG_BITS) | H::TAG;
-    let entry = Entry { object, forks: FORKS.load(Ordering::Relaxed) };
+    let entry = Entry { object: Arc::new(object), forks: FORKS.load(Ordering::Relaxed) };
     lock(token).insert(token, entry);
     std::ptr::without_provenance_mut(token)
 }
@@ -66,17 +67,18 @@ pub(crate) fn get<H: Handle>(handle: *mut H::Opaque) -> Result<Arc<H>> {
     let token = check::<H>(handle)?;
     let shard = lock(token);
     let entry = shard.get(&token).ok_or_else(destroyed::<H>)?;
-    if !H::SURVIVES_FORK && entry.forks != FORKS.load(Ordering::Relaxed) {
+    if entry.is_foreign::<H>() {
         return Err(Error::new(ErrorKind::Closed, format!("this {} was made before a fork; make a new one", name::<H>())));
     }
     downcast(Arc::clone(&entry.object))
 }
 
-/// Takes a handle out of use; the object lives on while another thread works with it.
-pub(crate) fn remove<H: Handle>(handle: *mut H::Opaque) -> Result<Arc<H>> {
+/// Takes a handle out of use; the object lives on while another thread works with it. `None` for one from before a fork:
+/// its threads are not in this process, so there is nothing to end.
+pub(crate) fn remove<H: Handle>(handle: *mut H::Opaque) -> Result<Option<Arc<H>>> {
     let token = check::<H>(handle)?;
     let entry = lock(token).remove(&token).ok_or_else(destroyed::<H>)?;
-    downcast(entry.object)
+    if entry.is_foreign::<H>() { Ok(None) } else { downcast(entry.object).map(Some) }
 }
 
 /// How many handles have been given out and not destroyed.

@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use majordomo::{Error, ErrorKind, Request, Result, Worker, WorkerOptions};
@@ -27,6 +28,8 @@ pub(crate) struct Session {
     closer: Mutex<Option<Arc<Worker>>>,
     /// Set by a drain, which may come before there is a worker.
     draining: AtomicBool,
+    /// The thread in which the core's drain waits for the request in hand.
+    drain: Mutex<Option<JoinHandle<()>>>,
     errno: AtomicI32,
 }
 
@@ -65,28 +68,32 @@ pub unsafe extern "C" fn mdwrk_new(broker: *const c_char, service: *const c_char
             state,
             closer: Mutex::default(),
             draining: AtomicBool::new(false),
+            drain: Mutex::default(),
             errno: AtomicI32::new(0),
         }))
     })
 }
 
-/// Closes and destroys *self_p, with a DISCONNECT to the broker, and sets *self_p to NULL. A request in hand fails for its
-/// client. Ownership: takes *self_p. Does nothing if *self_p is NULL already; NULL for self_p itself sets md_errno to
+/// Closes and destroys *self_p, with a DISCONNECT to the broker, and sets *self_p to NULL. A request in hand goes to
+/// another worker. Ownership: takes *self_p. Does nothing if *self_p is NULL already; NULL for self_p itself sets md_errno to
 /// MD_EINVAL. Threads: a call that another thread is in ends with MD_ECLOSED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_destroy(self_p: *mut *mut mdwrk_t) {
     guard(|| {
         // SAFETY: a place for a handle or NULL, as the header demands.
         let this = std::mem::replace(unsafe { place(self_p, "self_p") }?, std::ptr::null_mut());
-        if !this.is_null() {
-            let session = registry::remove::<Session>(this)?;
-            // An unanswered request answers that it was dropped: that has to go out before the DISCONNECT.
-            if let Ok(mut state) = session.state.try_lock() {
-                state.current = None;
-            }
+        if this.is_null() {
+            return Ok(());
+        }
+        if let Some(session) = registry::remove::<Session>(this)? {
             let worker = session.closer.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(worker) = worker {
                 worker.close();
+            }
+            let drain = session.drain.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // The close has ended what it waits for.
+            if let Some(drain) = drain {
+                let _ = drain.join();
             }
         }
         Ok(())
@@ -249,10 +256,7 @@ pub extern "C" fn mdwrk_drain(this: *mut mdwrk_t) -> c_int {
     guard_on(this, |session: &Arc<Session>| {
         session.draining.store(true, Ordering::SeqCst);
         let worker = session.closer.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(worker) = worker {
-            worker.drain();
-        }
-        Ok(0)
+        worker.map_or(Ok(0), |worker| session.drain(worker).map(|()| 0))
     })
 }
 
@@ -286,6 +290,17 @@ impl Session {
         Ok(0)
     }
 
+    /// Starts the core's drain, which waits for the request in hand: for that the caller may be needed.
+    fn drain(&self, worker: Arc<Worker>) -> Result<()> {
+        let mut drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        if drain.is_none() {
+            let thread = std::thread::Builder::new().name("majordomo-drain".to_owned());
+            let started = thread.spawn(move || worker.drain());
+            *drain = Some(started.map_err(|error| Error::new(ErrorKind::Internal, format!("no thread: {error}")))?);
+        }
+        Ok(())
+    }
+
     fn registered(&self, state: &mut State) -> Result<Arc<Worker>> {
         if let Some(worker) = &state.worker {
             return Ok(Arc::clone(worker));
@@ -298,7 +313,7 @@ impl Session {
         *self.closer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&worker));
         // A drain that found no worker just now has left its word.
         if self.draining.load(Ordering::SeqCst) {
-            worker.drain();
+            self.drain(Arc::clone(&worker))?;
         }
         Ok(worker)
     }

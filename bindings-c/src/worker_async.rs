@@ -81,8 +81,10 @@ pub unsafe extern "C" fn mdwrk_async_destroy(self_p: *mut *mut mdwrk_async_t) {
     guard(|| {
         // SAFETY: a place for a handle or NULL, as the header demands.
         let this = std::mem::replace(unsafe { place(self_p, "self_p") }?, std::ptr::null_mut());
-        if !this.is_null() {
-            let session = registry::remove::<Session>(this)?;
+        if this.is_null() {
+            return Ok(());
+        }
+        if let Some(session) = registry::remove::<Session>(this)? {
             let worker = session.locked().ok().and_then(|state| state.worker.clone());
             if let Some(worker) = worker {
                 worker.close();
