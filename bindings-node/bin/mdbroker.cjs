@@ -1,8 +1,11 @@
 #!/usr/bin/env node
 'use strict';
 
-// The same program as the binary `mdbroker`. It runs on the main thread, where no JavaScript is to be done meanwhile;
-// SIGINT and SIGTERM end it as they end the binary.
+// The same program as the binary `mdbroker`. It runs on the main thread, which has no JavaScript to run meanwhile.
 const { mdbroker } = require('../native.cjs');
 
-process.exitCode = mdbroker(process.argv.slice(2));
+// SIGINT and SIGTERM end the broker in good order. Node's own handlers, which end the process at once, are called before those of
+// the broker unless there are listeners.
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => {});
+
+process.exit(mdbroker(process.argv.slice(2)));

@@ -7,6 +7,7 @@ import readline from 'node:readline';
 import test from 'node:test';
 import { Worker as Thread } from 'node:worker_threads';
 
+import { Client, Worker } from 'majordomo';
 import { hub } from './hub.mjs';
 
 const folder = fileURLToPath(new URL('.', import.meta.url));
@@ -108,7 +109,8 @@ test('process.exit ends with things pending', async (t) => {
       const client = await Client.connect(process.argv[1], { timeout: 60_000 });
       new Worker(process.argv[1], 'busy', () => new Promise(() => {}), { concurrency: 4 });
       for (let n = 0; n < 100; n += 1) client.request('busy', 'x').catch(() => {});
-      for await (const part of client.stream('mmi.service', 'busy')) process.exit(7);
+      const other = await Client.connect(process.argv[1]);
+      for await (const part of other.stream('mmi.service', 'busy')) process.exit(7);
     `, endpoint);
     assert.equal(await ended, 7);
   }
@@ -183,13 +185,12 @@ test('mdbroker serves until it is told to end', async (t) => {
     const command = fileURLToPath(new URL('../bin/mdbroker.cjs', import.meta.url));
     const { child, line, ended } = run(t, [command, '--bind', 'tcp://127.0.0.1:0']);
     const endpoint = (await line()).match(/^listening on (tcp:.*)$/)[1];
-    const { Client, Worker } = await import('majordomo');
     const worker = new Worker(endpoint, 'echo', (request) => request.body);
     const client = await Client.connect(endpoint);
+    t.after(() => Promise.all([worker.close(), client.close()]));
     assert.equal((await client.request('echo', 'hi')).toString(), 'hi');
     child.kill(signal);
     assert.equal(await ended, 0);
-    await Promise.all([worker.close(), client.close()]);
   }
 });
 
