@@ -41,6 +41,7 @@ pub(super) struct Desk {
     worker: u64,
     queue: Arc<Queue>,
     options: Arc<WorkerOptions>,
+    service: Arc<str>,
     /// Where requests go; `None` where they wait here to be received.
     inbox: Option<(Arc<Inbox<WorkerEvent>>, u64)>,
     state: Mutex<State>,
@@ -67,7 +68,8 @@ impl Desk {
         options: Arc<WorkerOptions>,
         inbox: Option<(Arc<Inbox<WorkerEvent>>, u64)>,
     ) -> Arc<Desk> {
-        Arc::new(Desk { worker, queue, options, inbox, state: Mutex::default() })
+        let service = Arc::from(&*options.service);
+        Arc::new(Desk { worker, queue, options, service, inbox, state: Mutex::default() })
     }
 
     /// A request came.
