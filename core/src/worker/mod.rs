@@ -3,12 +3,13 @@
 //! While the handler runs nobody calls, so a thread of the worker's own beats in the meantime. It looks in when a beat is
 //! due, and only if the caller has left the session alone: a request costs no hand-over to it.
 
+mod beat;
 mod request;
 mod serve;
 mod session;
 
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
@@ -18,10 +19,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
 use crate::options::WorkerOptions;
 use crate::proto::worker::Answer;
-use crate::transport::{Waker, Woken, spawn};
+use crate::transport::{Interest, Poller, Waker, Woken, spawn};
 use crate::turn::Turn;
 use crate::wait::{Check, SLICE, Wake, keep_waiting};
 
+use beat::Beater;
 pub use request::Request;
 pub(crate) use request::Responder;
 pub use serve::{Stop, serve};
@@ -51,16 +53,22 @@ struct Inner {
     service: Arc<str>,
     drain_timeout: Duration,
     turn: Turn,
+    /// Locked through [`Inner::hold`] and [`Inner::try_hold`] only.
     session: Mutex<Session>,
-    /// Notified when the handler is done with its request, or the session has closed.
-    changed: Condvar,
     /// Interrupts a wait for messages.
     waker: Waker,
     draining: AtomicBool,
     closing: AtomicBool,
-    /// Set when the beater shall end.
-    ended: Mutex<bool>,
-    end: Condvar,
+    beater: Beater,
+    /// Whether the session has closed, for those who wait for that.
+    closed: Mutex<bool>,
+    closes: Condvar,
+}
+
+/// The session, locked. Letting go of it tells those who wait for something that may have happened to it.
+struct Held<'a> {
+    inner: &'a Inner,
+    session: MutexGuard<'a, Session>,
 }
 
 impl Worker {
@@ -88,20 +96,22 @@ impl Worker {
             drain_timeout: options.drain_timeout,
             turn: Turn::default(),
             session: Mutex::new(Session::new(&options)?),
-            changed: Condvar::new(),
             waker: Waker::new()?,
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-            ended: Mutex::new(false),
-            end: Condvar::new(),
+            beater: Beater::new(options.heartbeat),
+            closed: Mutex::new(false),
+            closes: Condvar::new(),
         });
+        // READY goes out as soon as the connection stands, also where nobody receives yet.
+        drop(inner.hold());
         let beating = inner.clone();
-        let longest_pause = options.heartbeat / 4;
-        let beater = spawn("majordomo-beat", move || beating.beat(longest_pause))?;
+        let beater = spawn("majordomo-beat", move || beating.beater.run(|| beating.look_after()))?;
         Ok(Worker { inner, beater: Mutex::new(Some(beater)) })
     }
 
-    /// Waits for a request, as long as it takes.
+    /// Waits for a request, as long as it takes. While the last one has no answer yet, it waits for that first: a worker
+    /// works on one request at a time.
     ///
     /// # Errors
     /// `Closed` once the worker is closed or drained, or in a forked child; `Internal` where the socket fails.
@@ -137,7 +147,7 @@ impl Worker {
 
     /// Whether another thread is in a call.
     pub fn is_busy(&self) -> bool {
-        self.inner.turn.is_taken()
+        self.inner.origin.is_here() && self.inner.turn.is_taken()
     }
 
     /// Takes no new work, waits until the request in hand is answered (at most `drain_timeout`), says DISCONNECT and
@@ -146,16 +156,20 @@ impl Worker {
         if !self.inner.origin.is_here() {
             return;
         }
-        self.inner.draining.store(true, Ordering::Release);
-        let ends = Instant::now() + self.inner.drain_timeout + SLICE;
-        let mut session = self.inner.wake_and_lock();
-        session.obey(&self.inner);
-        while !session.is_closed() && Instant::now() < ends {
-            let (guard, _) = self.inner.changed.wait_timeout(session, SLICE).unwrap_or_else(PoisonError::into_inner);
-            session = guard;
-        }
-        drop(session);
+        self.begin_drain();
+        let closed = self.inner.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest = self.inner.drain_timeout + SLICE;
+        drop(self.inner.closes.wait_timeout_while(closed, longest, |closed| !*closed));
         self.close();
+    }
+
+    /// Drains without waiting for the end.
+    fn begin_drain(&self) {
+        if self.inner.origin.is_here() {
+            self.inner.draining.store(true, Ordering::Release);
+            self.inner.waker.wake();
+            self.inner.hold().obey(&self.inner);
+        }
     }
 
     /// Says DISCONNECT and closes at once. A request in hand goes to another worker. Closing twice is as good as once.
@@ -164,9 +178,10 @@ impl Worker {
             return;
         }
         self.inner.closing.store(true, Ordering::Release);
-        self.inner.wake_and_lock().obey(&self.inner);
-        *self.inner.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.inner.end.notify_all();
+        // A `recv` that waits for messages does the same as we, and gives up the session.
+        self.inner.waker.wake();
+        self.inner.hold().obey(&self.inner);
+        self.inner.beater.end();
         if let Some(beater) = self.beater.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // It cannot have panicked with anything of worth.
             let _ = beater.join();
@@ -175,20 +190,27 @@ impl Worker {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Session> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    fn hold(&self) -> Held<'_> {
+        Held { inner: self, session: self.session.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 
-    /// Locks the session, which a waiting `recv` gives up when it is woken.
-    fn wake_and_lock(&self) -> MutexGuard<'_, Session> {
-        self.waker.wake();
-        self.lock()
+    /// The session, unless somebody has it.
+    fn try_hold(&self) -> Option<Held<'_>> {
+        let session = match self.session.try_lock() {
+            Ok(session) => session,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Held { inner: self, session })
     }
 
     fn receive(self: &Arc<Self>, deadline: Option<Instant>, check: Check<'_>) -> Result<Option<Request>> {
-        let mut last_check = Instant::now();
+        let mut asked = Instant::now();
         loop {
-            let mut session = self.lock();
+            // `check` may have forked.
+            self.origin.check("worker")?;
+            let mut session = self.hold();
+            session.receiver_waits = false;
             session.obey(self);
             session.pump()?;
             if let Some((number, body)) = session.take_request() {
@@ -198,24 +220,26 @@ impl Inner {
                 return Err(Error::closed("worker"));
             }
             let now = Instant::now();
-            let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(now));
-            if left.is_zero() {
+            if deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(None);
             }
+            let until = deadline.into_iter().chain([asked + SLICE]).min().unwrap_or(now);
+            let longest = until.saturating_duration_since(now);
             let woken = if session.is_busy() {
                 // The handler has a request. The beater looks after the connection until it is answered.
-                let waited = self.changed.wait_timeout(session, left.min(SLICE));
-                drop(waited.unwrap_or_else(PoisonError::into_inner));
-                Woken::Timeout
+                session.receiver_waits = true;
+                drop(session);
+                Poller::default().poll([Interest::waker(&self.waker)], Some(longest))?
             } else {
-                let woken = session.wait(&self.waker, left.min(SLICE))?;
-                self.waker.clear();
+                self.beater.rest();
+                let woken = session.wait(&self.waker, longest)?;
                 drop(session);
                 woken
             };
+            self.waker.clear();
             let wake = if woken == Woken::Interrupted { Wake::Interrupted } else { Wake::Tick };
-            if wake == Wake::Interrupted || last_check.elapsed() >= SLICE / 2 {
-                last_check = Instant::now();
+            if wake == Wake::Interrupted || asked.elapsed() >= SLICE {
+                asked = Instant::now();
                 if check(wake) == ControlFlow::Break(()) {
                     return Err(Error::new(ErrorKind::Cancelled, "the wait for a request was interrupted"));
                 }
@@ -223,45 +247,64 @@ impl Inner {
         }
     }
 
-    /// The beater: looks after the connection whenever nobody else does.
-    fn beat(&self, longest_pause: Duration) {
-        let shortest_pause = longest_pause.min(Duration::from_millis(5));
-        let mut pause = longest_pause;
-        loop {
-            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            let (ended, _) = self
-                .end
-                .wait_timeout_while(ended, pause.clamp(shortest_pause, longest_pause), |ended| !*ended)
-                .unwrap_or_else(PoisonError::into_inner);
-            if *ended {
-                return;
-            }
-            drop(ended);
-            // A session in somebody's hands is looked after by them.
-            pause = match self.session.try_lock() {
-                Ok(session) => self.look_after(session),
-                Err(TryLockError::Poisoned(poisoned)) => self.look_after(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => longest_pause,
-            };
-        }
-    }
-
-    /// Sends what is due and reads what came; how long that will do.
-    fn look_after(&self, mut session: MutexGuard<'_, Session>) -> Duration {
+    /// Looks after the connection, if nobody else does: sends what is due and reads what came.
+    fn look_after(&self) -> bool {
+        let Some(mut session) = self.try_hold() else { return false };
         if let Err(error) = session.pump() {
             log::error!("{}: {error}", self.service);
+            return false;
         }
-        self.changed.notify_all();
-        session.due().map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()))
+        true
+    }
+
+    /// Waits until the connection has taken the parts so far, so that a handler cannot fill the memory with them.
+    fn await_room(&self) -> Result<()> {
+        while !self.hold().is_clear()? {
+            let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.closes.wait_timeout_while(closed, Duration::from_millis(5), |closed| !*closed));
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let inner = self.inner;
+        inner.beater.look_in_at(self.session.due());
+        if self.session.receiver_waits && !self.session.is_busy() {
+            inner.waker.wake();
+        }
+        if self.session.is_closed() {
+            *inner.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            inner.closes.notify_all();
+        }
     }
 }
 
 impl Responder for Inner {
     fn answer(&self, number: u64, answer: Answer) -> Result<()> {
         self.origin.check("request")?;
-        let result = self.lock().answer(number, answer);
-        self.changed.notify_all();
-        result
+        let partial = matches!(answer, Answer::Partial(_));
+        let clear = {
+            let mut session = self.hold();
+            session.answer(number, answer)?;
+            !partial || session.is_clear()?
+        };
+        if clear { Ok(()) } else { self.await_room() }
     }
 }
 

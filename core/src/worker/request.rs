@@ -1,10 +1,11 @@
 //! A request in a worker's hands.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result, ServiceError};
+use crate::fork::Origin;
 use crate::message::Message;
 use crate::proto::worker::Answer;
 
@@ -23,13 +24,17 @@ pub struct Request {
     body: Message,
     service: Arc<str>,
     number: u64,
+    origin: Origin,
     answered: AtomicBool,
+    /// Held while a part is given, so that nothing is sent after the last one.
+    giving: Mutex<()>,
     responder: Arc<dyn Responder>,
 }
 
 impl Request {
     pub(crate) fn new(body: Message, service: Arc<str>, number: u64, responder: Arc<dyn Responder>) -> Request {
-        Request { body, service, number, answered: AtomicBool::new(false), responder }
+        let (origin, answered, giving) = (Origin::here(), AtomicBool::new(false), Mutex::new(()));
+        Request { body, service, number, origin, answered, giving, responder }
     }
 
     /// What the client sent.
@@ -53,18 +58,16 @@ impl Request {
     /// `InvalidArgument` for a second answer; `TooLarge` over `max_message_bytes`: the request can still be answered;
     /// `Closed` in a forked child.
     pub fn reply(&self, body: impl Into<Message>) -> Result<()> {
-        self.answer_once(Answer::Final(body.into()))
+        self.answer(Answer::Final(body.into()))
     }
 
-    /// Sends a part of the answer; more follow. MDP/0.1 has no parts: they are kept and sent with the final reply.
+    /// Sends a part of the answer; more follow. MDP/0.1 has no parts: they are kept and sent with the final reply. A blocking
+    /// worker waits here while the connection has no room.
     ///
     /// # Errors
     /// As [`Request::reply`].
     pub fn partial(&self, body: impl Into<Message>) -> Result<()> {
-        if self.is_answered() {
-            return Err(second_answer());
-        }
-        self.responder.answer(self.number, Answer::Partial(body.into()))
+        self.answer(Answer::Partial(body.into()))
     }
 
     /// Answers that the handler failed: the caller gets a `ServiceError` with this code and text.
@@ -72,23 +75,23 @@ impl Request {
     /// # Errors
     /// As [`Request::reply`], but never `TooLarge`: a long text is cut.
     pub fn fail(&self, code: u32, text: &str) -> Result<()> {
-        self.answer_once(Answer::Failure(ServiceError::new(code, text)))
+        self.answer(Answer::Failure(ServiceError::new(code, text)))
     }
 
-    fn answer_once(&self, answer: Answer) -> Result<()> {
-        if self.answered.swap(true, Ordering::AcqRel) {
-            return Err(second_answer());
+    fn answer(&self, answer: Answer) -> Result<()> {
+        // First of all: the lock may be held by a thread that a forked child does not have.
+        self.origin.check("request")?;
+        let _giving = self.giving.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_answered() {
+            return Err(Error::invalid("this request has already been answered"));
         }
-        let result = self.responder.answer(self.number, answer);
-        if result.is_err() {
-            self.answered.store(false, Ordering::Release);
+        let last = !matches!(answer, Answer::Partial(_));
+        self.responder.answer(self.number, answer)?;
+        if last {
+            self.answered.store(true, Ordering::Release);
         }
-        result
+        Ok(())
     }
-}
-
-fn second_answer() -> Error {
-    Error::invalid("this request has already been answered")
 }
 
 impl Drop for Request {

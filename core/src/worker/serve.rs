@@ -28,26 +28,29 @@ impl Stop {
         Stop::default()
     }
 
-    /// Drains every worker that serves under this handle; those that start later end at once.
+    /// Drains every worker that serves under this handle: it takes no new work, and [`serve`] returns when the requests in
+    /// hand are answered. Those that start later end at once. Does not wait, so a handler may call it too.
     pub fn stop(&self) {
-        let workers = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.stopped = true;
-            std::mem::take(&mut state.workers)
-        };
-        // All at once: each drain waits for its own handler.
-        thread::scope(|scope| {
-            for worker in &workers {
-                scope.spawn(|| worker.drain());
-            }
-        });
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.stopped = true;
+        let workers = std::mem::take(&mut state.workers);
+        drop(state);
+        drain(&workers);
     }
 
     /// Puts workers under this handle; whether it has not been stopped yet.
     fn add(&self, workers: &[Arc<Worker>]) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.workers.extend(workers.iter().cloned());
+        if !state.stopped {
+            state.workers.extend(workers.iter().cloned());
+        }
         !state.stopped
+    }
+
+    /// These workers have ended.
+    fn remove(&self, workers: &[Arc<Worker>]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.workers.retain(|present| !workers.iter().any(|worker| Arc::ptr_eq(present, worker)));
     }
 }
 
@@ -71,11 +74,47 @@ pub fn serve(
     if !stop.add(&workers) {
         return Ok(());
     }
+    let result = serve_on(&workers, &handler);
+    stop.remove(&workers);
+    for worker in &workers {
+        worker.close();
+    }
+    result
+}
+
+fn serve_on(
+    workers: &[Arc<Worker>],
+    handler: &(impl Fn(&Request) -> std::result::Result<Message, ServiceError> + Sync),
+) -> Result<()> {
     thread::scope(|scope| {
-        let handler = &handler;
-        let threads: Vec<_> = workers.iter().map(|worker| scope.spawn(move || work(worker, handler))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(panicked()))).collect()
+        let mut result = Ok(());
+        let mut threads = Vec::with_capacity(workers.len());
+        for worker in workers {
+            let serving = move || {
+                // One that cannot go on ends the others as well: whoever called shall hear of it.
+                work(worker, handler).inspect_err(|_| drain(workers))
+            };
+            match thread::Builder::new().name("majordomo-serve".to_owned()).spawn_scoped(scope, serving) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    result = Err(Error::new(ErrorKind::Internal, format!("no thread could be started: {error}")));
+                    drain(workers);
+                    break;
+                }
+            }
+        }
+        for thread in threads {
+            let ended = thread.join().unwrap_or_else(|_| Err(panicked()));
+            result = result.and(ended);
+        }
+        result
     })
+}
+
+fn drain(workers: &[Arc<Worker>]) {
+    for worker in workers {
+        worker.begin_drain();
+    }
 }
 
 fn work(

@@ -14,20 +14,31 @@ use crate::transport::{Dealer, DealerOptions, Interest, Poller, Received, Waker,
 
 use super::Inner;
 
-/// How long what was sent may take to go out after the connection is given up.
+/// How long what was sent may take to go out after the worker has closed.
 const LINGER: Duration = Duration::from_secs(1);
 /// First pause before libzmq tries again to connect.
 const RECONNECT_MIN: Duration = Duration::from_millis(100);
+/// How many messages are read before timers and other threads get their turn.
+const BATCH: usize = 64;
 
 pub(super) struct Session {
     machine: Machine,
     endpoints: Vec<String>,
     connecting: DealerOptions,
+    /// A connection that takes nothing for so long is given up.
+    patience: Duration,
     dealer: Option<Dealer>,
-    /// What waits for the connection to come up or to have room. The machine bounds it: it gives a silent broker up.
+    /// Whether the connection has ever taken a message.
+    was_up: bool,
+    /// What waits for the connection to come up or to have room: READY, and what the machine says until it gives a silent
+    /// broker up. A handler that sends faster than the broker reads is held up, see [`Session::is_clear`].
     unsent: VecDeque<Vec<Bytes>>,
+    /// Since when the first of these waits.
+    stuck: Instant,
     /// The request that the machine has given and nobody has taken yet.
     request: Option<(u64, Message)>,
+    /// A `recv` waits for the handler to be done with its request.
+    pub(super) receiver_waits: bool,
     poller: Poller,
 }
 
@@ -42,12 +53,24 @@ impl Session {
                 reconnect_max: options.reconnect,
                 max_message_bytes: options.max_message_bytes,
             },
+            patience: options.heartbeat.saturating_mul(options.liveness),
             dealer: None,
+            was_up: false,
             unsent: VecDeque::new(),
+            stuck: Instant::now(),
             request: None,
+            receiver_waits: false,
             poller: Poller::default(),
         };
-        session.run()?;
+        // Options that cannot be show here. Later on, a failure to connect is one of the things that pass.
+        while let Some(output) = session.machine.poll_output() {
+            match output {
+                WorkerOutput::Connect { endpoint } => session.connect(endpoint)?,
+                WorkerOutput::Send(frames) => session.unsent.push_back(frames),
+                WorkerOutput::Close | WorkerOutput::Request { .. } | WorkerOutput::Closed => {}
+            }
+        }
+        session.flush()?;
         Ok(session)
     }
 
@@ -63,9 +86,26 @@ impl Session {
         self.request.take()
     }
 
-    /// When the machine wants to be called.
+    /// When the session must be looked after: what the machine wants, or another try to send.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.machine.poll_timeout()
+        let retry = (!self.unsent.is_empty()).then(|| {
+            let pause = self.stuck.elapsed() / 4;
+            Instant::now() + pause.clamp(Duration::from_millis(5), Duration::from_millis(100))
+        });
+        self.machine.poll_timeout().into_iter().chain(retry).min()
+    }
+
+    /// Whether the connection has taken all there was to send. One that takes nothing for too long is given up.
+    pub(super) fn is_clear(&mut self) -> Result<bool> {
+        if self.unsent.is_empty() {
+            return Ok(true);
+        }
+        self.pump()?;
+        if !self.unsent.is_empty() && self.stuck.elapsed() > self.patience {
+            self.machine.handle_disconnected(Instant::now());
+            self.run()?;
+        }
+        Ok(self.unsent.is_empty())
     }
 
     /// Does what another thread asked of the worker.
@@ -79,10 +119,11 @@ impl Session {
         } else {
             return;
         }
-        self.run_or_log();
+        if let Err(error) = self.run() {
+            log::error!("{}: {error}", inner.service);
+        }
         if self.machine.is_closed() {
             self.request = None;
-            inner.changed.notify_all();
         }
     }
 
@@ -95,7 +136,8 @@ impl Session {
 
     /// Reads what came, then does what is due, then sends.
     pub(super) fn pump(&mut self) -> Result<()> {
-        while let Some(dealer) = &self.dealer {
+        for _ in 0..BATCH {
+            let Some(dealer) = &self.dealer else { break };
             match dealer.try_recv()? {
                 Received::Nothing => break,
                 Received::Message(frames) => self.machine.handle_message(Instant::now(), frames),
@@ -104,7 +146,7 @@ impl Session {
             self.run()?;
             if self.request.is_some() {
                 // It is the handler's turn; what else came can wait for the beater.
-                return Ok(());
+                break;
             }
         }
         let now = Instant::now();
@@ -128,34 +170,74 @@ impl Session {
         self.run()
     }
 
-    fn run_or_log(&mut self) {
-        if let Err(error) = self.run() {
-            log::error!("{error}");
-        }
-    }
-
     /// Does what the machine wants done.
     fn run(&mut self) -> Result<()> {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 WorkerOutput::Connect { endpoint } => {
-                    self.unsent.clear();
-                    self.dealer = None;
-                    if let Some(endpoint) = self.endpoints.get(endpoint) {
-                        self.dealer = Some(Dealer::connect(endpoint, &self.connecting)?);
+                    self.disconnect();
+                    if let Err(error) = self.connect(endpoint) {
+                        log::warn!("{error}");
+                        // The machine tries again, with growing pauses.
+                        self.machine.handle_disconnected(Instant::now());
                     }
                 }
-                WorkerOutput::Send(frames) => self.unsent.push_back(frames),
+                WorkerOutput::Send(frames) => {
+                    if self.unsent.is_empty() {
+                        self.stuck = Instant::now();
+                    }
+                    self.unsent.push_back(frames);
+                }
                 WorkerOutput::Close => {
                     self.flush()?;
-                    self.unsent.clear();
-                    self.dealer = None;
+                    if self.machine.is_closed() {
+                        self.settle()?;
+                    }
+                    self.disconnect();
                 }
                 WorkerOutput::Request { number, body } => self.request = Some((number, body)),
                 WorkerOutput::Closed => {}
             }
         }
         self.flush()
+    }
+
+    fn connect(&mut self, endpoint: usize) -> Result<()> {
+        if let Some(endpoint) = self.endpoints.get(endpoint) {
+            self.dealer = Some(Dealer::connect(endpoint, &self.connecting)?);
+        }
+        Ok(())
+    }
+
+    fn disconnect(&mut self) {
+        self.unsent.clear();
+        self.dealer = None;
+        self.was_up = false;
+        if let Some((number, _)) = self.request.take() {
+            // The broker has given it to another worker; no handler shall do it a second time.
+            let _ = self.machine.answer(Instant::now(), number, Answer::Final(Message::default()));
+        }
+    }
+
+    /// The last answers and DISCONNECT go out even over a connection that is full, if it empties soon.
+    fn settle(&mut self) -> Result<()> {
+        let ends = Instant::now() + LINGER;
+        while self.was_up && !self.unsent.is_empty() {
+            let Some(dealer) = &self.dealer else { break };
+            match dealer.try_recv()? {
+                Received::Message(_) => continue,
+                Received::Disconnected => break,
+                Received::Nothing => {}
+            }
+            let left = ends.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                log::warn!("the broker did not take {} last messages", self.unsent.len());
+                break;
+            }
+            self.poller.poll([Interest::dealer(dealer, true)], Some(left.min(Duration::from_millis(10))))?;
+            self.flush()?;
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -165,6 +247,10 @@ impl Session {
                 break;
             }
             self.unsent.pop_front();
+            self.was_up = true;
+            if !self.unsent.is_empty() {
+                self.stuck = Instant::now();
+            }
         }
         Ok(())
     }
