@@ -38,12 +38,12 @@ pub(crate) fn pip(project: &Project) -> Run {
 
 /// The development packages of the Node binding, as its lock file says.
 pub(crate) fn node_packages(project: &Project) -> Result<()> {
-    npm_ci(project, "bindings-node")
+    npm_install(project, "bindings-node")
 }
 
 /// The Node peers of the conformance suite, as its lock file says.
 pub(crate) fn conformance_packages(project: &Project) -> Result<()> {
-    npm_ci(project, "conformance")
+    npm_install(project, "conformance")
 }
 
 /// Lets programs in `examples/` and `conformance/` import `majordomo` as an installed package.
@@ -62,7 +62,7 @@ pub(crate) fn link_node_package(project: &Project) -> Result<()> {
     Ok(())
 }
 
-fn npm_ci(project: &Project, folder: &str) -> Result<()> {
+fn npm_install(project: &Project, folder: &str) -> Result<()> {
     let node = Run::new("node").arg("--version").read().context("Node 20 or later is needed")?;
     let path = project.path(folder);
     Stamp::new(&project.target(), &format!("npm-{folder}"))
@@ -71,10 +71,9 @@ fn npm_ci(project: &Project, folder: &str) -> Result<()> {
         .files(&path.join("package-lock.json"))?
         .unless_done(&path.join("node_modules/.package-lock.json"), || {
             eprintln!("xtask: installing the npm packages of {folder}/");
-            // No package we use needs its install script: compiled addons come along.
-            Run::new("npm")
-                .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
-                .dir(&path)
-                .run()
+            // No package we use needs its install script: compiled addons come along. Not `npm ci`, which refuses a lock
+            // file without the entries of packages for other platforms; --no-save leaves the lock file as it is.
+            let options = ["--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+            Run::new("npm").arg("install").args(options).dir(&path).run()
         })
 }
