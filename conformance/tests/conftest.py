@@ -34,10 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ours: about promises that only our broker makes")
+    config.addinivalue_line("markers", "our_worker: the worker does what a stranger's cannot, such as failing")
     seed = config.getoption("--seed")
     config.majordomo_seed = seed if seed is not None else int.from_bytes(os.urandom(4), "big")  # type: ignore[attr-defined]
     config.majordomo_specs = chosen_specs(config)  # type: ignore[attr-defined]
-    config.majordomo_has_ours = any(not spec.stranger for spec in config.majordomo_specs)  # type: ignore[attr-defined]
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -56,6 +56,16 @@ def chosen_specs(config: pytest.Config) -> list[AgentSpec]:
     return [specs[name] for name in names if specs[name].exists]
 
 
+def chosen_pairs(metafunc: pytest.Metafunc, specs: list[AgentSpec]) -> list[tuple[AgentSpec, AgentSpec]]:
+    """Cells of the matrix. Two strangers prove nothing about our peers: they meet only where no agent of ours is there."""
+    pairs = list(itertools.product(specs, specs))
+    if any(not spec.stranger for spec in specs):
+        pairs = [pair for pair in pairs if not all(spec.stranger for spec in pair)]
+    if metafunc.definition.get_closest_marker("our_worker"):
+        pairs = [(client, worker) for client, worker in pairs if not worker.stranger]
+    return pairs
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Spreads `protocol`, `client_language` and `worker_language` over what the broker and the agents speak."""
     if "protocol" in metafunc.fixturenames and not any(
@@ -63,12 +73,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     ):
         metafunc.parametrize("protocol", metafunc.config.getoption("--broker-protocols").split(","))
     specs = metafunc.config.majordomo_specs  # type: ignore[attr-defined]
-    for name in ("client_spec", "worker_spec"):
-        if name in metafunc.fixturenames:
+    if {"client_spec", "worker_spec"} <= set(metafunc.fixturenames):
+        pairs = chosen_pairs(metafunc, specs)
+        ids = [f"{client.language}-{worker.language}" for client, worker in pairs]
+        metafunc.parametrize(("client_spec", "worker_spec"), pairs, ids=ids)
+    else:
+        for name in {"client_spec", "worker_spec"} & set(metafunc.fixturenames):
             metafunc.parametrize(name, specs, ids=[spec.language for spec in specs])
     if "our_spec" in metafunc.fixturenames:
-        # Whoever is named on the command line is judged, stranger or not.
-        ours = [spec for spec in specs if not spec.stranger or metafunc.config.getoption("--agents")]
+        ours = [spec for spec in specs if not spec.stranger]
+        if not ours and metafunc.config.getoption("--agents"):
+            # Strangers named alone on the command line are the ones to judge.
+            ours = specs
         metafunc.parametrize("our_spec", ours, ids=[spec.language for spec in ours])
 
 

@@ -24,15 +24,6 @@ def cells(broker_command: BrokerCommand, agents: Agents) -> Iterator[Cells]:
         assert broker.alive
 
 
-@pytest.fixture(autouse=True)
-def _only_cells_with_ours(request: pytest.FixtureRequest) -> None:
-    """Two strangers prove nothing about our peers; they are paired only where no agent of ours is built."""
-    callspec = getattr(request.node, "callspec", None)
-    specs = [v for v in callspec.params.values() if isinstance(v, AgentSpec)] if callspec else []
-    if len(specs) == 2 and all(spec.stranger for spec in specs) and request.config.majordomo_has_ours:  # type: ignore[attr-defined]
-        pytest.skip("strangers among themselves")
-
-
 @pytest.mark.parametrize("style", STYLES)
 def test_echo_of_0_to_20_frames(
     cells: Cells, rng: random.Random, client_spec: AgentSpec, worker_spec: AgentSpec, protocol: str, style: str
@@ -102,6 +93,7 @@ def test_a_stream_arrives_in_order(
         assert describes(part, [frame])
 
 
+@pytest.mark.our_worker
 @pytest.mark.parametrize("style", STYLES)
 def test_a_failed_handler_is_an_error_with_code_and_text(
     cells: Cells, client_spec: AgentSpec, worker_spec: AgentSpec, protocol: str, style: str
@@ -119,6 +111,7 @@ def test_a_failed_handler_is_an_error_with_code_and_text(
     assert (caught.value.service_code, caught.value.text) == (42, text)
 
 
+@pytest.mark.our_worker
 def test_a_handler_that_raises_is_an_error_and_the_worker_serves_on(
     cells: Cells, client_spec: AgentSpec, worker_spec: AgentSpec, protocol: str
 ) -> None:
