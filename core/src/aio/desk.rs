@@ -82,7 +82,7 @@ impl Desk {
             limit: self.options.max_message_bytes,
             joined: AtomicUsize::new(0),
         };
-        let request = Request::new(body, self.options.service.as_str().into(), number, Arc::new(responder));
+        let request = Request::new(body, self.service.clone(), number, Arc::new(responder));
         if let Some((inbox, token)) = &self.inbox {
             wakes.store(inbox, WorkerEvent { token: *token, kind: WorkerEventKind::Request(request) });
         } else {

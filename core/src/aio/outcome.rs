@@ -46,7 +46,7 @@ pub(super) enum To {
 
 impl Caller {
     pub(super) fn new(to: To, permit: Option<Permit>) -> Self {
-        Caller { to: Some(to), permit: permit }
+        Caller { to: Some(to), permit }
     }
 
     pub(super) fn mode(&self) -> ReplyMode {

@@ -100,8 +100,11 @@ impl Router {
         let mut frames = self.0.recv_multipart(zmq::DONTWAIT).ok()?;
         let peer = frames.remove(0);
         let v02 = frames[0] == b"MDPC02";
+        if !v02 && frames[1] != b"MDPC01" {
+            // Workers are left without an answer.
+            return self.recv();
+        }
         let service = frames.remove(2);
-        assert!(v02 || frames[1] == b"MDPC01");
         Some(Asked { peer, v02, service, body: frames.split_off(2) })
     }
 }
