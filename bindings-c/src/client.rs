@@ -3,14 +3,14 @@
 use std::ffi::{c_char, c_int};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use majordomo::client::Parts;
-use majordomo::{Client, ClientOptions, Error, RequestOptions, Result, Wake};
+use majordomo::{Client, ClientOptions, Error, ErrorKind, Parts, RequestOptions, Result, Wake};
 
 use crate::arguments::{count, invalid, milliseconds, optional_milliseconds, place, text};
 use crate::error::last_call;
 use crate::guard::{guard, guard_on};
+use crate::latch::Latch;
 use crate::logging::set_verbose;
 use crate::message::{self, mdmsg_t};
 use crate::registry::{self, Handle};
@@ -24,7 +24,7 @@ pub struct mdcli_t {
 pub(crate) struct Session {
     state: Mutex<State>,
     /// The connected client once more, for a destroy while another thread is in a call.
-    closer: Mutex<Option<Arc<Client>>>,
+    closer: Latch<Client>,
     errno: AtomicI32,
 }
 
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn mdcli_new(broker: *const c_char, verbose: c_int) -> *mu
         let options = ClientOptions::new(unsafe { text(broker, "broker") }?);
         options.validate()?;
         let state = Mutex::new(State { options, stream: None, client: None });
-        Ok(registry::insert(Session { state, closer: Mutex::default(), errno: AtomicI32::new(0) }))
+        Ok(registry::insert(Session { state, closer: Latch::new(), errno: AtomicI32::new(0) }))
     })
 }
 
@@ -77,11 +77,8 @@ pub unsafe extern "C" fn mdcli_destroy(self_p: *mut *mut mdcli_t) {
         if this.is_null() {
             return Ok(());
         }
-        if let Some(session) = registry::remove::<Session>(this)? {
-            let client = session.closer.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(client) = client {
-                client.close();
-            }
+        if let Some(client) = registry::remove::<Session>(this)?.and_then(|session| session.closer.shut()) {
+            client.close();
         }
         Ok(())
     });
@@ -247,7 +244,7 @@ impl Session {
         let mut state = self.exclusive()?;
         state.change(change)?;
         (state.stream, state.client) = (None, None);
-        *self.closer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.closer.release();
         Ok(0)
     }
 
@@ -256,8 +253,10 @@ impl Session {
             return Ok(Arc::clone(client));
         }
         let client = Arc::new(Client::with_options(state.options.clone())?);
+        if !self.closer.hold(&client) {
+            return Err(Error::new(ErrorKind::Closed, "this mdcli_t has been destroyed"));
+        }
         state.client = Some(Arc::clone(&client));
-        *self.closer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&client));
         Ok(client)
     }
 }

@@ -40,6 +40,8 @@ struct State {
     ready: VecDeque<Outcome>,
     /// How many threads wait for the bell.
     waiting: usize,
+    /// Set by a destroy while another thread is in a call.
+    destroyed: bool,
 }
 
 
@@ -78,6 +80,7 @@ pub unsafe extern "C" fn mdcli_async_new(broker: *const c_char, verbose: c_int) 
             pending: HashMap::new(),
             ready: VecDeque::new(),
             waiting: 0,
+            destroyed: false,
         };
         Ok(registry::insert(Session { state: Mutex::new(state), inbox, bell, errno: AtomicI32::new(0) }))
     })
@@ -95,9 +98,9 @@ pub unsafe extern "C" fn mdcli_async_destroy(self_p: *mut *mut mdcli_async_t) {
             return Ok(());
         }
         if let Some(session) = registry::remove::<Session>(this)? {
-            // Outside the lock: closing reports every outstanding request to the inbox.
-            let client = session.locked().ok().and_then(|mut state| state.client.take());
-            if let Some(client) = client {
+            let mut state = session.locked()?;
+            state.destroyed = true;
+            if let Some(client) = &state.client {
                 client.close();
             }
         }
@@ -322,6 +325,9 @@ impl Session {
 
     fn submit(&self, service: &str, request: Message, stream: bool) -> Result<i64> {
         let mut state = self.locked()?;
+        if state.destroyed {
+            return Err(Error::new(ErrorKind::Closed, "this mdcli_async_t has been destroyed"));
+        }
         let client = match &state.client {
             Some(client) => client.clone(),
             None => Client::with_options(state.options.clone())?,

@@ -16,6 +16,7 @@ mod client;
 mod client_async;
 mod error;
 mod guard;
+mod latch;
 mod logging;
 mod message;
 mod registry;

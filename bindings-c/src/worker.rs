@@ -1,7 +1,7 @@
 //! `mdwrk_t`: the blocking worker, in the Guide's shape: one call gives the last answer and waits for the next request.
 
 use std::ffi::{c_char, c_int};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use majordomo::{Error, ErrorKind, Request, Result, Worker, WorkerOptions};
 use crate::arguments::{count, invalid, milliseconds, patience, place, text};
 use crate::client::{errno, until_signal};
 use crate::guard::{guard, guard_on};
+use crate::latch::Latch;
 use crate::logging::set_verbose;
 use crate::message::{self, mdmsg_t};
 use crate::registry::{self, Handle};
@@ -25,9 +26,7 @@ pub struct mdwrk_t {
 pub(crate) struct Session {
     state: Mutex<State>,
     /// The registered worker once more, for a drain or a destroy while another thread is in a call.
-    closer: Mutex<Option<Arc<Worker>>>,
-    /// Set by a drain, which may come before there is a worker.
-    draining: AtomicBool,
+    closer: Latch<Worker>,
     /// The thread in which the core's drain waits for the request in hand.
     drain: Mutex<Option<JoinHandle<()>>>,
     errno: AtomicI32,
@@ -66,8 +65,7 @@ pub unsafe extern "C" fn mdwrk_new(broker: *const c_char, service: *const c_char
         let state = Mutex::new(State { options, patience: None, current: None, worker: None });
         Ok(registry::insert(Session {
             state,
-            closer: Mutex::default(),
-            draining: AtomicBool::new(false),
+            closer: Latch::new(),
             drain: Mutex::default(),
             errno: AtomicI32::new(0),
         }))
@@ -86,8 +84,7 @@ pub unsafe extern "C" fn mdwrk_destroy(self_p: *mut *mut mdwrk_t) {
             return Ok(());
         }
         if let Some(session) = registry::remove::<Session>(this)? {
-            let worker = session.closer.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(worker) = worker {
+            if let Some(worker) = session.closer.shut() {
                 worker.close();
             }
             let drain = session.drain.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -254,9 +251,7 @@ pub unsafe extern "C" fn mdwrk_fail(this: *mut mdwrk_t, code: u32, reason: *cons
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_drain(this: *mut mdwrk_t) -> c_int {
     guard_on(this, |session: &Arc<Session>| {
-        session.draining.store(true, Ordering::SeqCst);
-        let worker = session.closer.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        worker.map_or(Ok(0), |worker| session.drain(worker).map(|()| 0))
+        session.closer.shut().map_or(Ok(0), |worker| session.drain(worker).map(|()| 0))
     })
 }
 
@@ -282,8 +277,7 @@ impl Session {
             return Err(invalid("options cannot change while a request is in hand: answer it first"));
         }
         state.options = options;
-        let worker = self.closer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(worker) = worker {
+        if let Some(worker) = self.closer.release() {
             worker.close();
         }
         state.worker = None;
@@ -305,16 +299,11 @@ impl Session {
         if let Some(worker) = &state.worker {
             return Ok(Arc::clone(worker));
         }
-        if self.draining.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Closed, "this mdwrk_t has been drained"));
-        }
         let worker = Arc::new(Worker::with_options(state.options.clone())?);
-        state.worker = Some(Arc::clone(&worker));
-        *self.closer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&worker));
-        // A drain that found no worker just now has left its word.
-        if self.draining.load(Ordering::SeqCst) {
-            self.drain(Arc::clone(&worker))?;
+        if !self.closer.hold(&worker) {
+            return Err(Error::new(ErrorKind::Closed, "this mdwrk_t has been drained or destroyed"));
         }
+        state.worker = Some(Arc::clone(&worker));
         Ok(worker)
     }
 }

@@ -85,9 +85,10 @@ pub unsafe extern "C" fn mdwrk_async_destroy(self_p: *mut *mut mdwrk_async_t) {
             return Ok(());
         }
         if let Some(session) = registry::remove::<Session>(this)? {
-            let worker = session.locked().ok().and_then(|state| state.worker.clone());
-            if let Some(worker) = worker {
-                worker.close();
+            let mut state = session.locked()?;
+            match &state.worker {
+                Some(worker) => worker.close(),
+                None => state.ended = Some(Error::new(ErrorKind::Closed, "this mdwrk_async_t has been destroyed")),
             }
         }
         Ok(())
@@ -229,6 +230,9 @@ impl Session {
 
     fn start(&self, state: &mut State) -> Result<()> {
         if state.worker.is_none() {
+            if let Some(end) = &state.ended {
+                return Err(end.clone());
+            }
             state.worker = Some(Worker::with_inbox(state.options.clone(), &self.inbox, 0)?);
         }
         Ok(())
