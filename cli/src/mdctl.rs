@@ -88,7 +88,7 @@ impl From<Error> for Failure {
 pub fn mdctl(args: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Arguments = match report::parse(args) {
         Ok(arguments) => arguments,
-        Err(status) => return status,
+        Err(status) => return status.into(),
     };
     report::log_to_stderr(arguments.verbose);
     match run(&arguments) {
