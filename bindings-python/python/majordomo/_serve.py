@@ -79,8 +79,11 @@ def serve(
         # The interrupted request is not answered by its loss: closed first, its worker gives it back to the broker.
         for worker in workers[:1]:
             worker.close()
-        for worker in workers[1:]:
-            worker.drain()
+        drains = [threading.Thread(target=worker.drain) for worker in workers[1:]]
+        for drain in drains:
+            drain.start()
+        for drain in drains:
+            drain.join()
 
 
 def run(worker: Worker, handler: Handler) -> None:

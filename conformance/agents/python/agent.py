@@ -301,9 +301,10 @@ class BlockingWorker:
         self.behaviour.release()
 
     def stop(self) -> None:
-        for worker in self.workers:
-            worker.drain()
-        for thread in self.threads:
+        drains = [threading.Thread(target=worker.drain) for worker in self.workers]
+        for drain in drains:
+            drain.start()
+        for thread in (*drains, *self.threads):
             thread.join()
 
 
@@ -416,8 +417,10 @@ class Agent:
         ok(command, handled=named(self.workers, command["worker"]).behaviour.handled)
 
     def stop_worker(self, command: Command) -> None:
-        worker = taken(self.workers, command["worker"])
+        # It keeps its name until it has ended: what it holds may yet have to be released.
+        worker = named(self.workers, command["worker"])
         worker.stop()
+        self.workers.pop(command["worker"], None)
         ok(command, handled=worker.behaviour.handled)
 
     def start_broker(self, command: Command) -> None:
