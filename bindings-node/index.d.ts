@@ -169,8 +169,8 @@ export interface ClientOptions {
 /**
  * The parts of a streamed reply as they come: the partial replies, and the final reply as the last item.
  *
- * Leaving a `for await` loop early gives the request up. Parts that come faster than they are taken wait in memory: the
- * protocol gives a client no way to slow the worker down.
+ * Leaving a `for await` loop early gives the request up. Parts are read from the connection as they are taken, but for some
+ * that wait in memory; a reply that is not taken holds up its own connection only. A `next()` that waits keeps the process alive.
  */
 export interface Parts extends AsyncIterableIterator<Message> {
   /** Whether the part that was taken last is the final reply. */

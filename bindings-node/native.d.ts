@@ -29,13 +29,26 @@ export declare class NativeBroker {
 export declare class NativeClient {
   /** Makes a client; connections are made when they are needed. */
   constructor(options: ClientOptions)
-  /**
-   * Sends a request. Its parts, unless the `whole` reply is wanted in one piece, and exactly one last event come through
-   * `environment` under `token`.
-   */
-  submit(environment: Environment, token: number, service: string, body: Array<Uint8Array>, options: RequestOptions, whole: boolean): void
+  /** Sends a request. Its outcome comes through `environment` under `token`, the parts of a streamed reply joined. */
+  submit(environment: Environment, token: number, service: string, body: Array<Uint8Array>, options: RequestOptions): void
+  /** Sends a request for a reply in parts. */
+  stream(service: string, body: Array<Uint8Array>, options: RequestOptions): NativeParts
   /** Ends the client; requests under way fail with `Closed`. */
   close(): void
+}
+
+/**
+ * The parts of a streamed reply. They are taken one by one, when JavaScript asks: a reply that is not read holds up its
+ * own connection, not the memory of this process. One that is collected gives its request up.
+ */
+export declare class NativeParts {
+  /**
+   * The next part, whose `last` says whether it is the final one; a failure; or neither frames nor failure after the
+   * end. If it is not there yet: nothing, and an event for `token` through `environment` when it is time to ask again.
+   */
+  poll(environment: Environment, token: number): Event | null
+  /** Gives the request up. */
+  cancel(): void
 }
 
 /** A request in the hands of a worker. One that is collected unanswered is answered with an error. */

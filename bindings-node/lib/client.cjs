@@ -3,11 +3,11 @@
 const native = require('../native.cjs');
 const options = require('./options.cjs');
 const { onAbort } = require('./abort.cjs');
-const { MajordomoError, closed, guarded, invalid } = require('./error.cjs');
+const { MajordomoError, closed, fromFailure, guarded, invalid } = require('./error.cjs');
 const { environment, expect, forget, Hold } = require('./environment.cjs');
 const { frames, received } = require('./message.cjs');
 
-const making = Symbol('Client.connect');
+const making = Symbol('making');
 
 class Client {
   #native;
@@ -26,15 +26,43 @@ class Client {
 
   request(service, body, given) {
     return new Promise((resolve, reject) => {
-      this.#submit(service, body, given, true, (event, failure) => {
+      const { name, message, checked, signal } = this.#checked(service, body, given);
+      const hold = new Hold();
+      let ignoreSignal;
+      const end = () => {
+        hold.release();
+        ignoreSignal?.();
+      };
+      const token = expect(this.#native, (event, failure) => {
+        end();
         if (failure) reject(failure);
         else resolve(received(event.frames));
+      });
+      try {
+        guarded(() => this.#native.submit(environment, token, name, message, checked));
+      } catch (error) {
+        forget(token);
+        throw error;
+      }
+      hold.take();
+      if (signal === undefined) return;
+      ignoreSignal = onAbort(signal, () => {
+        forget(token);
+        end();
+        environment.cancel(token);
+        reject(cancelled(signal.reason));
       });
     });
   }
 
   stream(service, body, given) {
-    return new Parts((take) => this.#submit(service, body, given, false, take));
+    try {
+      const { name, message, checked, signal } = this.#checked(service, body, given);
+      return new Parts(making, guarded(() => this.#native.stream(name, message, checked)), signal);
+    } catch (error) {
+      // An iterator says what is wrong when it is asked, as an asynchronous generator does.
+      return new Parts(making, undefined, undefined, error);
+    }
   }
 
   async close() {
@@ -46,73 +74,44 @@ class Client {
     return this.close();
   }
 
-  /** Sends a request; `take` gets its events. The function that is returned gives the request up. */
-  #submit(service, body, given, whole, take) {
+  #checked(service, body, given) {
     if (this.#closed) throw closed('client');
     const name = options.serviceName(service);
     const message = frames(body);
     const { signal, ...checked } = options.checked(options.request, given);
     if (signal?.aborted) throw cancelled(signal.reason);
-
-    const hold = new Hold();
-    const client = this.#native;
-    let ignoreSignal;
-    const end = () => {
-      hold.release();
-      ignoreSignal?.();
-    };
-    const token = expect(client, (event, failure) => {
-      if (event.last) end();
-      take(event, failure);
-    });
-    const abandon = () => {
-      forget(token);
-      end();
-      environment.cancel(token);
-    };
-    const abort = () => {
-      abandon();
-      take({ last: true }, cancelled(signal.reason));
-    };
-    try {
-      guarded(() => client.submit(environment, token, name, message, checked, whole));
-    } catch (error) {
-      forget(token);
-      throw error;
-    }
-    hold.take();
-    if (signal) ignoreSignal = onAbort(signal, abort);
-    return abandon;
+    return { name, message, checked, signal };
   }
 }
 
-/** The parts of a streamed reply as they come. */
+/** The parts of a streamed reply, taken from the native layer when they are asked for. */
 class Parts {
-  #abandon;
-  #ready = [];
+  #native;
+  #ignoreSignal;
+  #hold = new Hold();
+  /** Those who wait for a part, in order. */
   #waiting = [];
-  #ended = false;
+  /** The token under which the native layer tells when to ask again, if it was asked in vain. */
+  #asked;
   #failure;
   #final = false;
 
-  constructor(submit) {
-    try {
-      this.#abandon = submit((event, failure) => this.#take(event, failure));
-    } catch (error) {
-      // An iterator says what is wrong when it is asked, as an asynchronous generator does.
-      this.#ended = true;
-      this.#failure = error;
-    }
+  constructor(key, parts, signal, failure) {
+    if (key !== making) throw invalid('parts are made by `client.stream(service, body, options)`');
+    this.#native = parts;
+    this.#failure = failure;
+    if (signal) this.#ignoreSignal = onAbort(signal, () => this.#abort(signal.reason));
   }
 
   get final() {
     return this.#final;
   }
 
-  async next() {
-    if (this.#ready.length > 0) return this.#given(this.#ready.shift());
-    if (this.#ended) return this.#end();
-    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+  next() {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ resolve, reject });
+      this.#serve();
+    });
   }
 
   async return(value) {
@@ -133,41 +132,59 @@ class Parts {
     this.#stop();
   }
 
-  #take(event, failure) {
-    if (event.last) this.#ended = true;
-    if (failure) this.#failure = failure;
-    else this.#ready.push({ frames: event.frames, final: event.last });
-    while (this.#waiting.length > 0 && (this.#ready.length > 0 || this.#ended)) {
-      const { resolve, reject } = this.#waiting.shift();
-      if (this.#ready.length > 0) resolve(this.#given(this.#ready.shift()));
-      else if (this.#failure) reject(this.#taken());
-      else resolve({ done: true, value: undefined });
+  /** Gives to those who wait what is there. */
+  #serve() {
+    while (this.#waiting.length > 0 && this.#asked === undefined) {
+      if (this.#native === undefined) {
+        this.#serveEnd();
+        continue;
+      }
+      const token = expect(this, () => {
+        this.#asked = undefined;
+        this.#serve();
+      });
+      const event = guarded(() => this.#native.poll(environment, token));
+      if (event === null) {
+        this.#asked = token;
+        this.#hold.take();
+        return;
+      }
+      forget(token);
+      if (event.last) this.#end();
+      if (event.failure) this.#failure = fromFailure(event.failure);
+      else if (event.frames) {
+        this.#final = event.last;
+        this.#waiting.shift().resolve({ done: false, value: received(event.frames) });
+      }
     }
+    if (this.#waiting.length === 0) this.#hold.release();
   }
 
-  #given(part) {
-    this.#final = part.final;
-    return { done: false, value: received(part.frames) };
+  /** A failure is told once; after it the iterator is at its end. */
+  #serveEnd() {
+    const { resolve, reject } = this.#waiting.shift();
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure) reject(failure);
+    else resolve({ done: true, value: undefined });
+  }
+
+  #abort(reason) {
+    this.#stop(cancelled(reason));
+  }
+
+  #stop(failure) {
+    this.#native?.cancel();
+    this.#end();
+    this.#failure = failure;
+    forget(this.#asked);
+    this.#asked = undefined;
+    this.#serve();
   }
 
   #end() {
-    if (this.#failure) throw this.#taken();
-    return { done: true, value: undefined };
-  }
-
-  /** The failure is told once; after it the iterator is at its end. */
-  #taken() {
-    const failure = this.#failure;
-    this.#failure = undefined;
-    return failure;
-  }
-
-  #stop() {
-    if (!this.#ended) this.#abandon();
-    this.#ended = true;
-    this.#failure = undefined;
-    this.#ready.length = 0;
-    for (const { resolve } of this.#waiting.splice(0)) resolve({ done: true, value: undefined });
+    this.#native = undefined;
+    this.#ignoreSignal?.();
   }
 }
 

@@ -1,5 +1,7 @@
 'use strict';
 
+const { setImmediate } = require('node:timers/promises');
+
 const native = require('../native.cjs');
 const options = require('./options.cjs');
 const { ServiceError, guarded, invalid, show } = require('./error.cjs');
@@ -184,7 +186,10 @@ async function streamed(request, result) {
   let holding = false;
   let done = false;
   try {
-    for (;;) {
+    for (let parts = 1; ; parts += 1) {
+      // A generator that waits for nothing must not keep everything else from running.
+      if (parts % 64 === 0) await setImmediate();
+
       const step = await iterator.next();
       done = step.done === true;
       if (done && step.value === undefined) break;

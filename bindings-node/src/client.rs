@@ -1,9 +1,16 @@
 //! The client: requests go out here, their outcomes come back through the environment.
 
-use majordomo::aio;
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_core::Stream;
+use majordomo::aio::{self, Inbox};
+use napi::Env;
 use napi_derive::napi;
 
-use crate::environment::{Environment, lock};
+use crate::environment::{Environment, Event, TaskEvent, lock, part_event};
 use crate::error::{Result, thrown};
 use crate::message::{Frames, message};
 use crate::options::{ClientOptions, RequestOptions};
@@ -23,8 +30,7 @@ impl NativeClient {
         Ok(NativeClient { client })
     }
 
-    /// Sends a request. Its parts, unless the `whole` reply is wanted in one piece, and exactly one last event come through
-    /// `environment` under `token`.
+    /// Sends a request. Its outcome comes through `environment` under `token`, the parts of a streamed reply joined.
     #[napi(catch_unwind)]
     pub fn submit(
         &self,
@@ -33,23 +39,78 @@ impl NativeClient {
         service: String,
         #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
         options: RequestOptions,
-        whole: bool,
     ) -> Result<()> {
         let token = token.cast_unsigned();
         let (body, options) = (message(&body), options.to_core()?);
-        let inbox = &environment.clients;
-        let ticket = if whole {
-            self.client.submit_whole(&service, body, &options, inbox, token)
-        } else {
-            self.client.submit(&service, body, &options, inbox, token)
-        };
+        let ticket = self.client.submit_whole(&service, body, &options, &environment.clients, token);
         lock(&environment.tickets).insert(token, ticket);
         Ok(())
+    }
+
+    /// Sends a request for a reply in parts.
+    #[napi(catch_unwind)]
+    pub fn stream(
+        &self,
+        service: String,
+        #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
+        options: RequestOptions,
+    ) -> Result<NativeParts> {
+        let (body, options) = (message(&body), options.to_core()?);
+        Ok(NativeParts { parts: RefCell::new(Some(self.client.stream_with(&service, body, &options))) })
     }
 
     /// Ends the client; requests under way fail with `Closed`.
     #[napi(catch_unwind)]
     pub fn close(&self) {
         self.client.close();
+    }
+}
+
+/// The parts of a streamed reply. They are taken one by one, when JavaScript asks: a reply that is not read holds up its
+/// own connection, not the memory of this process. One that is collected gives its request up.
+#[napi]
+pub struct NativeParts {
+    parts: RefCell<Option<aio::Parts>>,
+}
+
+#[napi]
+impl NativeParts {
+    /// The next part, whose `last` says whether it is the final one; a failure; or neither frames nor failure after the
+    /// end. If it is not there yet: nothing, and an event for `token` through `environment` when it is time to ask again.
+    #[napi(catch_unwind)]
+    pub fn poll<'env>(&self, env: &'env Env, environment: &Environment, token: i64) -> Option<Event<'env>> {
+        let mut slot = self.parts.borrow_mut();
+        let Some(parts) = slot.as_mut() else { return Some(Event { last: true, ..Event::default() }) };
+        let alarm = Alarm { inbox: environment.tasks.clone(), token: token.cast_unsigned() };
+        let waker = Waker::from(Arc::new(alarm));
+        match Pin::new(&mut *parts).poll_next(&mut Context::from_waker(&waker)) {
+            Poll::Pending => None,
+            Poll::Ready(item) => {
+                let event = part_event(env, item, parts.is_final());
+                if event.last {
+                    *slot = None;
+                }
+                Some(event)
+            }
+        }
+    }
+
+    /// Gives the request up.
+    #[napi(catch_unwind)]
+    pub fn cancel(&self) {
+        let parts = self.parts.borrow_mut().take();
+        drop(parts);
+    }
+}
+
+/// Tells JavaScript that it is time to ask again.
+struct Alarm {
+    inbox: Arc<Inbox<TaskEvent>>,
+    token: u64,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.inbox.push(TaskEvent { token: self.token, outcome: Ok(None) });
     }
 }

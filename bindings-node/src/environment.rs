@@ -30,7 +30,8 @@ pub struct Environment {
     pub(crate) open: Arc<Mutex<HashMap<u64, aio::Worker>>>,
 }
 
-/// The outcome of a call that was made on a thread of its own because it may block.
+/// Something for JavaScript to go on with: the outcome of a call that was made on a thread of its own because it may block, or
+/// the moment to ask again.
 pub(crate) struct TaskEvent {
     pub(crate) token: u64,
     pub(crate) outcome: majordomo::Result<Option<String>>,
@@ -122,7 +123,8 @@ impl Environment {
     fn client_event<'env>(&self, env: &'env Env, event: ClientEvent) -> Event<'env> {
         let ClientEvent { token, part } = event;
         match part {
-            Part::Partial(message) => with_frames(env, token, &message, Event::default()),
+            // A whole reply was asked for; there are no parts of it.
+            Part::Partial(_) => Event { token: token.cast_signed(), ..Event::default() },
             Part::Done(outcome) => {
                 lock(&self.tickets).remove(&token);
                 match outcome {
@@ -149,6 +151,19 @@ impl Environment {
                 }
             }
         }
+    }
+}
+
+/// The event of an item of a streamed reply. After a failure, and after the end, nothing follows.
+pub(crate) fn part_event<'env>(
+    env: &'env Env,
+    item: Option<majordomo::Result<Message>>,
+    is_final: bool,
+) -> Event<'env> {
+    match item {
+        Some(Ok(message)) => with_frames(env, 0, &message, Event { last: is_final, ..Event::default() }),
+        Some(Err(error)) => failed(0, &error),
+        None => Event { last: true, ..Event::default() },
     }
 }
 

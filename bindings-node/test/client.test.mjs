@@ -120,6 +120,25 @@ test('leaving a stream early gives the request up', async (t) => {
   }
 });
 
+test('a stream that is not read loses nothing', async (t) => {
+  const { client, worker } = await hub(t);
+  const sent = deferred();
+  worker('flood', async function* () {
+    for (let number = 0; number < 5000; number += 1) yield String(number);
+    sent.resolve();
+    yield 'end';
+  }, { protocol: '0.2' });
+  const c = await client({ protocol: '0.2', timeout: 60_000 });
+  const parts = c.stream('flood', '');
+  await sent.promise;
+  let expected = 0;
+  for await (const part of parts) {
+    assert.equal(part.toString(), parts.final ? 'end' : String(expected));
+    expected += 1;
+  }
+  assert.equal(expected, 5001);
+});
+
 test('a stream can be cancelled by its signal', async (t) => {
   const { client, worker } = await hub(t);
   const stop = deferred();

@@ -142,6 +142,25 @@ test('the request of a killed worker is answered by another one', async (t) => {
   assert.equal((await reply).toString(), 'answer 1');
 });
 
+test('a request that is forgotten is answered with a failure once it is collected', async (t) => {
+  const { endpoint, client } = await hub(t);
+  const { child, line } = run(t, ['--expose-gc', '--input-type=module', '--eval', `
+    import { Worker } from 'majordomo';
+    for await (const request of new Worker(process.argv[1], 'forgotten')) {
+      console.log('taken');
+      break;
+    }
+    process.stdin.on('data', () => gc());
+  `, '--', endpoint]);
+  const c = await client({ timeout: 60_000, retries: 1 });
+  const failure = c.request('forgotten', '').catch((error) => error);
+  assert.equal(await line(), 'taken');
+  // What is collected, and when, is the engine's business: it is asked until it has done it.
+  const asking = setInterval(() => child.stdin.write('collect'), 10);
+  t.after(() => clearInterval(asking));
+  assert.equal((await failure).serviceCode, 500);
+});
+
 test('a thread that is terminated leaves the process and its requests well', async (t) => {
   const { endpoint, client, worker } = await hub(t);
   const c = await client({ timeout: 60_000, retries: 1 });
