@@ -1,5 +1,7 @@
 //! The socket of clients and workers.
 
+use std::cell::{Ref, RefCell};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,8 +29,13 @@ pub(crate) struct DealerOptions {
     pub(crate) max_message_bytes: usize,
 }
 
-/// A connection to one broker. It can send only while the connection stands, so readiness to write means connected.
+/// A connection to one broker. It cannot send before the connection stands, so readiness to write means connected.
+///
+/// libzmq's own way to this, ZMQ_IMMEDIATE, is not used: it throws away what a broken connection had received, the notice
+/// that it broke among it.
 pub(crate) struct Dealer {
+    /// Tells when the connection stands; gone once it does. Closed before the socket that it watches.
+    monitor: RefCell<Option<Monitor>>,
     socket: Socket,
 }
 
@@ -51,15 +58,29 @@ impl Dealer {
     /// `InvalidArgument` for an endpoint that cannot be one, `Internal` where no socket can be had.
     pub(crate) fn connect(endpoint: &str, options: &DealerOptions) -> Result<Dealer> {
         let socket = Socket::new(zmq::DEALER, Context::shared()?)?;
-        socket.set_int(zmq_sys::ZMQ_IMMEDIATE, 1)?;
         socket.set_int(zmq_sys::ZMQ_LINGER, milliseconds(options.linger))?;
         socket.set_int(zmq_sys::ZMQ_RECONNECT_IVL, milliseconds(options.reconnect_min).max(1))?;
         socket.set_int(zmq_sys::ZMQ_RECONNECT_IVL_MAX, milliseconds(options.reconnect_max))?;
         socket.set_max_message(options.max_message_bytes)?;
         // Without the draft API a lost connection shows only by its silence.
         socket.set_if_known(ZMQ_HICCUP_MSG, CONNECTION_LOST);
-        socket.connect(endpoint)?;
-        Ok(Dealer { socket })
+        // Within the process there is no handshake to wait for.
+        let monitor = if endpoint.starts_with("inproc://") { None } else { Some(Monitor::watch(&socket)?) };
+        let dealer = Dealer { monitor: RefCell::new(monitor), socket };
+        dealer.socket.connect(endpoint)?;
+        Ok(dealer)
+    }
+
+    /// Whether the connection stands, or has stood.
+    fn is_connected(&self) -> Result<bool> {
+        let mut slot = self.monitor.borrow_mut();
+        let Some(monitor) = &*slot else { return Ok(true) };
+        if !monitor.has_reported()? {
+            return Ok(false);
+        }
+        monitor.stop(&self.socket);
+        *slot = None;
+        Ok(true)
     }
 
     /// Sends a message if the connection stands and has room; whether it was taken.
@@ -67,6 +88,9 @@ impl Dealer {
         let Some(last) = frames.len().checked_sub(1) else {
             return Err(Error::new(ErrorKind::Internal, "a message without frames cannot be sent"));
         };
+        if !self.is_connected()? {
+            return Ok(false);
+        }
         for (index, bytes) in frames.iter().enumerate() {
             // A refusal in the middle takes back the frames before it: libzmq gives up the message as a whole.
             if self.socket.send(&mut Frame::from(bytes.clone()), index < last)? != Outcome::Done {
@@ -100,6 +124,49 @@ impl Dealer {
 
     pub(super) fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// The socket that becomes readable when the connection stands, until then.
+    pub(super) fn connecting(&self) -> Option<Ref<'_, Socket>> {
+        Ref::filter_map(self.monitor.borrow(), |monitor| monitor.as_ref().map(|monitor| &monitor.reports)).ok()
+    }
+}
+
+impl Drop for Dealer {
+    fn drop(&mut self) {
+        if let Some(monitor) = self.monitor.get_mut() {
+            monitor.stop(&self.socket);
+        }
+    }
+}
+
+/// Reports the first handshake of a socket.
+struct Monitor {
+    reports: Socket,
+}
+
+impl Monitor {
+    fn watch(socket: &Socket) -> Result<Monitor> {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let address = format!("inproc://majordomo-monitor-{}", LAST.fetch_add(1, Ordering::Relaxed));
+        socket.monitor(&address, zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED)?;
+        let reports = Socket::new(zmq::PAIR, Context::shared()?).and_then(|reports| {
+            reports.connect(&address)?;
+            Ok(reports)
+        });
+        if reports.is_err() {
+            socket.stop_monitor();
+        }
+        Ok(Monitor { reports: reports? })
+    }
+
+    fn has_reported(&self) -> Result<bool> {
+        Ok(self.reports.recv(&mut Frame::empty())? == Outcome::Done)
+    }
+
+    /// Ends the reports. Were the receiving end closed first, the next report would block libzmq's I/O thread.
+    fn stop(&self, watched: &Socket) {
+        watched.stop_monitor();
     }
 }
 

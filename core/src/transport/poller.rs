@@ -19,6 +19,7 @@ pub(crate) struct Interest<'a> {
 }
 
 enum Source<'a> {
+    Dealer(&'a Dealer),
     Socket(&'a Socket),
     Waker(&'a Waker),
 }
@@ -27,7 +28,7 @@ impl<'a> Interest<'a> {
     /// Messages of a dealer; with `writable`, also that its connection stands and has room.
     pub(crate) fn dealer(dealer: &'a Dealer, writable: bool) -> Self {
         let events = zmq_sys::ZMQ_POLLIN | if writable { zmq_sys::ZMQ_POLLOUT } else { 0 };
-        Interest { source: Source::Socket(dealer.socket()), events }
+        Interest { source: Source::Dealer(dealer), events }
     }
 
     /// Messages of a router.
@@ -65,6 +66,8 @@ pub(crate) struct Readiness {
 #[derive(Default)]
 pub(crate) struct Poller {
     items: Vec<zmq_pollitem_t>,
+    /// For each interest where its items begin: one, or two for a dealer that is still connecting.
+    starts: Vec<usize>,
 }
 
 // SAFETY: the pointers in `items` are used only while `poll` borrows the sockets that they belong to.
@@ -79,17 +82,15 @@ impl Poller {
         timeout: Option<Duration>,
     ) -> Result<Woken> {
         self.items.clear();
-        self.items.extend(interests.into_iter().map(|interest| {
-            let (socket, fd) = match interest.source {
-                Source::Socket(socket) => (socket.raw(), 0),
-                Source::Waker(waker) => (std::ptr::null_mut(), waker.fd()),
-            };
-            zmq_pollitem_t { socket, fd, events: interest.events as _, revents: 0 }
-        }));
+        self.starts.clear();
+        for interest in interests {
+            self.starts.push(self.items.len());
+            self.add(&interest);
+        }
         let timeout = timeout.map_or(-1, |timeout| {
             c_long::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(c_long::MAX)
         });
-        // SAFETY: the items' sockets are borrowed by the caller during this call.
+        // SAFETY: the items' sockets are borrowed by the caller during this call, in this thread alone.
         match unsafe { zmq_sys::zmq_poll(self.items.as_mut_ptr(), self.items.len() as _, timeout) } {
             0 => Ok(Woken::Timeout),
             -1 if last_errno() == libc::EINTR => Ok(Woken::Interrupted),
@@ -100,10 +101,32 @@ impl Poller {
 
     /// What the interest at `index` of the last wait is ready for.
     pub(crate) fn readiness(&self, index: usize) -> Readiness {
-        let events = self.items.get(index).map_or(0, |item| item.revents as u32);
-        Readiness {
-            readable: events & (zmq_sys::ZMQ_POLLIN | zmq_sys::ZMQ_POLLERR) != 0,
-            writable: events & zmq_sys::ZMQ_POLLOUT != 0,
+        let Some(&start) = self.starts.get(index) else { return Readiness::default() };
+        let end = self.starts.get(index + 1).copied().unwrap_or(self.items.len());
+        let has = |item: &zmq_pollitem_t, events| item.revents as u32 & events != 0;
+        let readable = zmq_sys::ZMQ_POLLIN | zmq_sys::ZMQ_POLLERR;
+        match &self.items[start..end] {
+            [socket] => Readiness { readable: has(socket, readable), writable: has(socket, zmq_sys::ZMQ_POLLOUT) },
+            [socket, connecting] => Readiness { readable: has(socket, readable), writable: has(connecting, readable) },
+            _ => Readiness::default(),
+        }
+    }
+
+    fn add(&mut self, interest: &Interest<'_>) {
+        let mut push = |socket, fd, events: u32| {
+            self.items.push(zmq_pollitem_t { socket, fd, events: events as _, revents: 0 });
+        };
+        match interest.source {
+            Source::Waker(waker) => push(std::ptr::null_mut(), waker.fd(), interest.events),
+            Source::Socket(socket) => push(socket.raw(), 0, interest.events),
+            Source::Dealer(dealer) => match dealer.connecting() {
+                // Its pipe would take messages already; what must be waited for is the connection.
+                Some(connecting) if interest.events & zmq_sys::ZMQ_POLLOUT != 0 => {
+                    push(dealer.socket().raw(), 0, zmq_sys::ZMQ_POLLIN);
+                    push(connecting.raw(), 0, zmq_sys::ZMQ_POLLIN);
+                }
+                _ => push(dealer.socket().raw(), 0, interest.events),
+            },
         }
     }
 }

@@ -95,6 +95,22 @@ impl Socket {
         self.last_endpoint()
     }
 
+    /// Reports these events to the address; see [`Socket::stop_monitor`].
+    pub(super) fn monitor(&self, address: &str, events: u32) -> Result<()> {
+        let address = c_string(address)?;
+        // SAFETY: the socket is live, the address ends in NUL.
+        let result = unsafe { zmq_sys::zmq_socket_monitor(self.raw, address.as_ptr(), events as c_int) };
+        check(result, || "libzmq refuses to report on a socket".to_owned())
+    }
+
+    /// Ends the reports. In a child of fork() the socket is left alone.
+    pub(super) fn stop_monitor(&self) {
+        if self.origin.is_here() {
+            // SAFETY: the socket is live; no address means the end.
+            unsafe { zmq_sys::zmq_socket_monitor(self.raw, ptr::null(), 0) };
+        }
+    }
+
     fn last_endpoint(&self) -> Result<String> {
         let mut buffer = [0u8; 1024];
         let mut length = buffer.len();

@@ -106,6 +106,21 @@ fn a_dealer_cannot_send_before_its_connection_stands() {
 }
 
 #[test]
+fn what_was_received_before_a_connection_broke_is_kept_and_the_break_is_reported() {
+    for round in 0..50u32 {
+        let (mut broker, endpoint) = router();
+        let dealer = Dealer::connect(&endpoint, &options()).unwrap();
+        send(&dealer, &frames(&[b"hello"]));
+        let (peer, _) = message(&broker);
+        let waiting = thread::spawn(move || (recv(&dealer), recv(&dealer)));
+        let words = round.to_be_bytes();
+        assert!(matches!(broker.send(&peer, vec![Frame::copy_from(&words)]).unwrap(), Sent::Accepted));
+        drop(broker);
+        assert_eq!(waiting.join().unwrap(), (Received::Message(frames(&[&words])), Received::Disconnected));
+    }
+}
+
+#[test]
 fn a_closed_connection_is_reported_on_both_sides() {
     let (mut broker, endpoint) = router();
     let dealer = Dealer::connect(&endpoint, &options()).unwrap();
