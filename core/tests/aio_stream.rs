@@ -90,14 +90,14 @@ fn a_stream_dropped_early_frees_its_connection_and_its_rest_reaches_nobody() {
 #[test]
 fn a_stream_that_nobody_reads_is_held_back_loses_nothing_and_does_not_time_out() {
     let broker = counting(&Arc::default());
-    let client = Client::with_options(options(&broker).timeout(Duration::from_millis(100)).retries(1)).unwrap();
+    let client = Client::with_options(options(&broker).timeout(Duration::from_millis(500)).retries(1)).unwrap();
     let mut slow = client.stream("count", "20000");
     // Longer than the stream's attempt may take without a part: others are served, and the parts wait.
     let others = Client::with_options(options(&broker)).unwrap();
     until("the slow stream's time to pass", {
         let silent = RawBroker::silent();
         move || {
-            let once = RequestOptions { timeout: Some(Duration::from_millis(300)), retries: Some(1), ..Default::default() };
+            let once = RequestOptions { timeout: Some(Duration::from_secs(1)), retries: Some(1), ..Default::default() };
             let client = Client::connect(&silent.endpoint).unwrap();
             block_on(client.request_with("x", "".into(), &once)).unwrap_err().kind() == ErrorKind::Timeout
         }
@@ -116,7 +116,7 @@ fn a_stream_ends_with_the_error_that_ends_it() {
             router.partial(&asked, &[b"first"]);
         }
     });
-    let client = Client::with_options(options(&broker).timeout(Duration::from_millis(100))).unwrap();
+    let client = Client::with_options(options(&broker).timeout(Duration::from_millis(500))).unwrap();
     let mut parts = client.stream("count", "hi");
     assert!(next(&mut parts).unwrap().is_ok());
     assert_eq!(next(&mut parts).unwrap().unwrap_err().kind(), ErrorKind::Timeout);

@@ -265,6 +265,33 @@ fn partials_stream_to_the_client_and_too_large_ones_are_refused() {
 }
 
 #[test]
+fn parts_that_the_broker_does_not_take_are_refused_when_they_are_too_many() {
+    let sink = zmq::Context::new().socket(zmq::ROUTER).unwrap();
+    sink.set_rcvhwm(1).unwrap();
+    sink.bind("tcp://127.0.0.1:*").unwrap();
+    let endpoint = sink.get_last_endpoint().unwrap().unwrap();
+    let options = WorkerOptions::new(&endpoint, "echo").protocol(Protocol::V02).max_message_bytes(8 << 20);
+    let worker = Worker::with_options(options).unwrap();
+    let ready = sink.recv_multipart(0).unwrap();
+    sink.send_multipart([&ready[0][..], b"MDPW02", &[2], b"client", b"", b"hi"], 0).unwrap();
+    let request = block_on(worker.recv()).unwrap();
+    let mut accepted = 0;
+    let refused = loop {
+        match request.partial(vec![0; 1 << 20]) {
+            Ok(()) => accepted += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), ErrorKind::QueueFull);
+    request.reply("end").unwrap();
+    let mut parts = 0;
+    while sink.recv_multipart(0).unwrap()[2] == [3] {
+        parts += 1;
+    }
+    assert_eq!(parts, accepted, "what was accepted arrives");
+}
+
+#[test]
 fn of_many_tasks_that_wait_one_gets_the_request_and_a_dropped_one_loses_none() {
     let broker = broker();
     let (worker, client) = (worker(&broker, 1), client(&broker));

@@ -8,7 +8,7 @@ use crate::options::WorkerOptions;
 use crate::proto::worker::{Answer, Worker as Machine, WorkerConfig, WorkerOutput};
 use crate::transport::{Dealer, DealerOptions, Received, seed};
 
-use super::desk::Desk;
+use super::desk::{Desk, Room};
 use super::link::Link;
 use super::reactor::Io;
 use super::timers::Owner;
@@ -37,6 +37,7 @@ pub(super) struct Crew {
 struct Session {
     machine: Machine,
     link: Link,
+    room: Arc<Room>,
     timer: Option<Instant>,
 }
 
@@ -51,6 +52,7 @@ impl Crew {
         let session = || Session {
             machine: Machine::new(WorkerConfig::from(&*options), io.now, seed()),
             link: Link::default(),
+            room: Arc::default(),
             timer: None,
         };
         let sessions: Vec<_> = std::iter::repeat_with(session).take(options.concurrency).collect();
@@ -114,6 +116,7 @@ impl Crew {
     /// A handler answers.
     pub(super) fn answer(&mut self, io: &mut Io, index: usize, number: u64, answer: Answer) {
         let Some(session) = self.sessions.get_mut(index) else { return };
+        session.room.arrive(&answer);
         if let Err(error) = session.machine.answer(io.now, number, answer) {
             // Its size was checked before it came here, so this is for completeness: the requester must hear something.
             log::warn!("{}: an answer was refused: {error}", self.options.service);
@@ -153,7 +156,7 @@ impl Crew {
                 }
                 WorkerOutput::Close => session.link.close(),
                 WorkerOutput::Request { number, body } => {
-                    self.desk.request(index, number, body, &mut io.wakes);
+                    self.desk.request(index, &session.room, number, body, &mut io.wakes);
                 }
                 WorkerOutput::Closed => {
                     session.link.close();
@@ -161,6 +164,7 @@ impl Crew {
                 }
             }
         }
+        session.room.set_unsent(session.link.unsent_cost());
         let due = session.machine.poll_timeout();
         io.timers.set(Owner::Session(self.id, index), &mut session.timer, due);
         if self.open == 0 && !self.ended {

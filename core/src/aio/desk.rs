@@ -14,6 +14,7 @@ use crate::worker::{Request, Responder};
 
 use super::command::Command;
 use super::inbox::Inbox;
+use super::link::FRAME_COST;
 use super::runtime::Queue;
 use super::wakes::Wakes;
 
@@ -73,11 +74,12 @@ impl Desk {
     }
 
     /// A request came.
-    pub(super) fn request(&self, session: usize, number: u64, body: Message, wakes: &mut Wakes) {
+    pub(super) fn request(&self, session: usize, room: &Arc<Room>, number: u64, body: Message, wakes: &mut Wakes) {
         let responder = Answers {
             queue: self.queue.clone(),
             worker: self.worker,
             session,
+            room: room.clone(),
             protocol: self.options.protocol,
             limit: self.options.max_message_bytes,
             joined: AtomicUsize::new(0),
@@ -187,6 +189,7 @@ struct Answers {
     queue: Arc<Queue>,
     worker: u64,
     session: usize,
+    room: Arc<Room>,
     protocol: Protocol,
     limit: usize,
     /// Bytes of the parts so far, where the protocol joins them to one reply.
@@ -208,11 +211,64 @@ impl Responder for Answers {
                 format!("the answer has {total} bytes; max_message_bytes is {}", self.limit),
             ));
         }
-        if matches!(answer, Answer::Partial(_)) && self.protocol == Protocol::V01 {
-            self.joined.store(total, Ordering::Relaxed);
+        if let Answer::Partial(body) = &answer {
+            if self.protocol == Protocol::V01 {
+                self.joined.store(total, Ordering::Relaxed);
+            }
+            // The final answer may always go: with it, this comes to an end.
+            self.room.check(cost(body), self.limit)?;
         }
+        self.room.enter(&answer);
         let Answers { worker, session, .. } = *self;
         self.queue.push(Command::Answer { worker, session, number, answer });
         Ok(())
     }
+}
+
+/// How much of a session's answers is on its way to a broker that may be slow to take it.
+#[derive(Default)]
+pub(super) struct Room {
+    /// On the way to the I/O thread.
+    queued: AtomicUsize,
+    /// Not taken by the connection yet.
+    unsent: AtomicUsize,
+}
+
+impl Room {
+    /// Refuses what would take more than the largest message may.
+    fn check(&self, cost: usize, limit: usize) -> Result<()> {
+        let waiting = self.queued.load(Ordering::Relaxed).saturating_add(self.unsent.load(Ordering::Relaxed));
+        // Whatever its size, the first one finds room.
+        if waiting > 0 && waiting.saturating_add(cost) > limit {
+            return Err(Error::new(
+                ErrorKind::QueueFull,
+                format!("{waiting} bytes of parts wait for the broker to take them; max_message_bytes is {limit}"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn enter(&self, answer: &Answer) {
+        self.queued.fetch_add(answer_cost(answer), Ordering::Relaxed);
+    }
+
+    /// The I/O thread has taken the answer.
+    pub(super) fn arrive(&self, answer: &Answer) {
+        self.queued.fetch_sub(answer_cost(answer), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_unsent(&self, cost: usize) {
+        self.unsent.store(cost, Ordering::Relaxed);
+    }
+}
+
+fn answer_cost(answer: &Answer) -> usize {
+    match answer {
+        Answer::Partial(body) | Answer::Final(body) => cost(body),
+        Answer::Failure(_) => FRAME_COST,
+    }
+}
+
+fn cost(body: &Message) -> usize {
+    body.byte_len() + (body.len() + 1) * FRAME_COST
 }

@@ -7,6 +7,9 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::transport::{Dealer, DealerOptions, Received};
 
+/// What a frame costs besides its bytes.
+pub(super) const FRAME_COST: usize = 64;
+
 /// One connection, or the place of one.
 #[derive(Default)]
 pub(super) struct Link {
@@ -57,6 +60,11 @@ impl Link {
 
     pub(super) fn recv(&mut self) -> Result<Received> {
         self.dealer.as_ref().map_or(Ok(Received::Nothing), Dealer::try_recv)
+    }
+
+    /// How much memory the unsent messages take, about.
+    pub(super) fn unsent_cost(&self) -> usize {
+        self.unsent.iter().flatten().map(|frame| frame.len() + FRAME_COST).sum()
     }
 
     /// The open connection, and whether messages wait for it to become writable.

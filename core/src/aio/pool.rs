@@ -345,3 +345,55 @@ fn machine(options: &ClientOptions, first: usize) -> Machine {
 fn is_silence(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Timeout | ErrorKind::BrokerUnreachable)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use crate::aio::outcome::{Reply, To};
+    use crate::aio::timers::Timers;
+    use crate::aio::wakes::Wakes;
+    use crate::message::Message;
+    use crate::options::RequestOptions;
+    use crate::transport::{Frame, Incoming, Router};
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    fn a_connection_is_used_again_and_closed_when_it_has_been_idle_for_long() {
+        let mut router = Router::bind(&["tcp://127.0.0.1:0".to_owned()], 1 << 20, 1 << 20).unwrap();
+        let options = Arc::new(ClientOptions::new(&router.endpoints()[0]));
+        let mut io = Io { now: Instant::now(), timers: Timers::default(), wakes: Wakes::default() };
+        let mut pool = Pool::new(1, options);
+        let mut peers = Vec::new();
+        for id in 0..2 {
+            let call = Call {
+                service: "echo".to_owned(),
+                body: Message::from("hi"),
+                options: RequestOptions::default(),
+                submitted: io.now,
+                deadline: Duration::from_secs(20),
+                caller: Caller::new(To::Future(Arc::new(Reply::default())), None),
+            };
+            pool.call(&mut io, id, call);
+            while pool.running.contains_key(&id) {
+                pool.ready(&mut io, 0);
+                if let Incoming::Message { peer, .. } = router.try_recv().unwrap() {
+                    let peer: crate::proto::RoutingId = peer.as_ref().into();
+                    let reply = ["", "MDPC01", "echo", "hi"].map(|frame| Frame::from(Bytes::from(frame)));
+                    router.send(&peer, reply.into()).unwrap();
+                    peers.push(peer);
+                }
+            }
+        }
+        assert_eq!(peers[0], peers[1], "one connection served both");
+        assert!(pool.connections[0].link.is_open());
+        io.now += IDLE_LIMIT;
+        let mut due = Vec::new();
+        io.timers.due(io.now, &mut due);
+        assert_eq!(due, [Owner::Connection(1, 0)]);
+        pool.connection_due(&mut io, 0);
+        assert!(!pool.connections[0].link.is_open() && io.timers.next().is_none());
+    }
+}
