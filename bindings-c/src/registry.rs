@@ -5,9 +5,8 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::c_int;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, TryLockError};
 
@@ -44,10 +43,12 @@ impl Entry {
     }
 }
 
-type Shard = HashMap<usize, Entry, BuildHasherDefault<TokenHasher>>;
+// A tree, whose nodes are found by their first byte: a leak checker takes a hash table, which points into its middle, for
+// possibly lost.
+type Shard = BTreeMap<usize, Entry>;
 
 static SHARDS: [Mutex<Shard>; SHARD_COUNT] =
-    [const { Mutex::new(HashMap::with_hasher(BuildHasherDefault::new())) }; SHARD_COUNT];
+    [const { Mutex::new(BTreeMap::new()) }; SHARD_COUNT];
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 /// How often this process is a child of the one that loaded the library: 0, or more after `fork`.
 static FORKS: AtomicUsize = AtomicUsize::new(0);
@@ -153,25 +154,4 @@ fn watch_forks() {
     }
     // SAFETY: the three functions are static, do not unwind, and only lock and unlock.
     unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
-}
-
-/// Tokens are consecutive numbers: they spread by themselves.
-#[derive(Default)]
-struct TokenHasher(u64);
-
-impl Hasher for TokenHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 << 8) | u64::from(*byte);
-        }
-    }
-
-    fn write_usize(&mut self, token: usize) {
-        // The table takes its buckets from the low bits and its tags from the high ones: both must vary.
-        self.0 = (token as u64 >> TAG_BITS).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }

@@ -1,0 +1,30 @@
+/* The parts of the agent: what each command becomes. */
+#ifndef AGENT_H
+#define AGENT_H
+
+#include "body.h"
+#include "json.h"
+#include <majordomo.h>
+
+/* Closes a command. */
+void say_ok (const command_t *command);
+void say_failed (const command_t *command, const char *text);
+/* With the last error of this thread. */
+void say_error (const command_t *command);
+
+/* Clients (client.c). Each command is closed by the function. */
+void client_open (const command_t *command);
+void client_request (const command_t *command);
+void client_stream (const command_t *command);
+void client_request_many (const command_t *command);
+void client_close (const command_t *command);
+void client_close_all (void);
+
+/* Workers (worker.c). */
+void worker_start (const command_t *command);
+void worker_release (const command_t *command);
+void worker_stats (const command_t *command);
+void worker_stop (const command_t *command);
+void worker_stop_all (void);
+
+#endif

@@ -1,0 +1,15 @@
+/* Bodies as commands give them and events describe them (AGENT.md, section 2). */
+#ifndef AGENT_BODY_H
+#define AGENT_BODY_H
+
+#include "json.h"
+#include <majordomo.h>
+
+/* NULL if the base64 in it is none. */
+mdmsg_t *body_of_command (const command_t *command);
+/* Request number `number` of request_many. */
+mdmsg_t *body_numbered (long number, size_t size);
+/* Writes the event `event` with the sizes, checksums and bytes of a message. */
+void body_event (const char *event, long id, mdmsg_t *message);
+
+#endif

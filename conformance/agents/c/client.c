@@ -1,0 +1,469 @@
+/* Clients: mdcli for the style "blocking", mdcli_async for "async". */
+#include "agent.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How a request of an asynchronous client came out. */
+typedef struct outcome {
+    struct outcome *next;
+    long number; /* What the request was sent with. */
+    mdmsg_t *reply;
+    int more;
+    int error;
+    unsigned long service_code;
+    char *text;
+} outcome_t;
+
+/* Where the outcomes of one command arrive. */
+typedef struct {
+    outcome_t *first, **last;
+    pthread_cond_t arrived;
+} mailbox_t;
+
+/* A request that is under way. */
+typedef struct route {
+    struct route *next;
+    int64_t ticket;
+    long number;
+    mailbox_t *mailbox;
+} route_t;
+
+typedef struct client {
+    struct client *next;
+    char name[64];
+    int closed;
+    long timeout_ms, retries, deadline_ms; /* What requests have that say nothing else. */
+    mdcli_t *blocking;
+    mdcli_async_t *async;
+    pthread_mutex_t turn; /* One call at a time for a blocking client; for an asynchronous one, what is below. */
+    pthread_cond_t sent;
+    route_t *routes;
+    pthread_t receiver;
+} client_t;
+
+/* A client stays in the list when it is closed: a command may still use it. */
+static client_t *clients;
+static pthread_mutex_t clients_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static client_t *client_named (const command_t *command)
+{
+    const char *name = command_text (command, "client", "");
+    pthread_mutex_lock (&clients_lock);
+    client_t *client = clients;
+    while (client && (client->closed || strcmp (client->name, name) != 0))
+        client = client->next;
+    pthread_mutex_unlock (&clients_lock);
+    if (!client)
+        say_failed (command, "no such client");
+    return client;
+}
+
+static void say_outcome (const command_t *command, const outcome_t *outcome)
+{
+    line_t line = line_start ("error", command_number (command, "id", -1));
+    line_text (&line, "kind", md_kind (outcome->error));
+    line_number (&line, "number", (unsigned long) outcome->error);
+    if (outcome->error == MD_ESERVICE)
+        line_number (&line, "service_code", outcome->service_code);
+    line_text (&line, "text", outcome->text);
+    line_end (&line);
+}
+
+static void outcome_free (outcome_t *outcome)
+{
+    mdmsg_destroy (&outcome->reply);
+    free (outcome->text);
+    free (outcome);
+}
+
+/* The asynchronous client's one receiver: brings each outcome to the command that waits for it. */
+
+static outcome_t *outcome_of (mdmsg_t *reply, int more)
+{
+    outcome_t *outcome = (outcome_t *) calloc (1, sizeof *outcome);
+    if (!outcome)
+        abort ();
+    outcome->reply = reply;
+    outcome->more = more;
+    if (!reply) {
+        outcome->error = md_errno ();
+        outcome->service_code = md_service_code ();
+        outcome->text = strdup (outcome->error == MD_ESERVICE ? md_service_text () : md_errtext ());
+    }
+    return outcome;
+}
+
+static void deliver (client_t *client, int64_t ticket, outcome_t *outcome)
+{
+    route_t **place = &client->routes;
+    while (*place && (*place)->ticket != ticket)
+        place = &(*place)->next;
+    route_t *route = *place;
+    if (!route) {
+        outcome_free (outcome);
+        return;
+    }
+    outcome->number = route->number;
+    *route->mailbox->last = outcome;
+    route->mailbox->last = &outcome->next;
+    pthread_cond_signal (&route->mailbox->arrived);
+    if (!outcome->more) {
+        *place = route->next;
+        free (route);
+    }
+}
+
+static void *receive (void *argument)
+{
+    client_t *client = (client_t *) argument;
+    pthread_mutex_lock (&client->turn);
+    for (;;) {
+        while (!client->routes && !client->closed)
+            pthread_cond_wait (&client->sent, &client->turn);
+        if (!client->routes)
+            break;
+        pthread_mutex_unlock (&client->turn);
+        int64_t ticket = 0;
+        int more = 0;
+        mdmsg_t *reply = mdcli_async_recv_part (client->async, &ticket, &more, -1);
+        outcome_t *outcome = outcome_of (reply, more);
+        pthread_mutex_lock (&client->turn);
+        deliver (client, ticket, outcome);
+    }
+    pthread_mutex_unlock (&client->turn);
+    return NULL;
+}
+
+/* Sends with the options of the command; to be called with the turn. Whether it is under way. */
+static int send_async (client_t *client, const command_t *command, mdmsg_t *body, int stream, long number, mailbox_t *mailbox)
+{
+    const char *service = command_text (command, "service", "");
+    route_t *route = (route_t *) calloc (1, sizeof *route);
+    if (!route)
+        abort ();
+    mdcli_async_set_timeout (client->async, (int) command_number (command, "timeout_ms", client->timeout_ms));
+    mdcli_async_set_retries (client->async, (int) command_number (command, "retries", client->retries));
+    mdcli_async_set_deadline (client->async, (int) command_number (command, "deadline_ms", client->deadline_ms));
+    route->ticket = stream ? mdcli_async_stream (client->async, service, &body)
+                           : mdcli_async_send (client->async, service, &body);
+    mdmsg_destroy (&body);
+    if (route->ticket == -1) {
+        free (route);
+        return 0;
+    }
+    route->number = number;
+    route->mailbox = mailbox;
+    route->next = client->routes;
+    client->routes = route;
+    pthread_cond_signal (&client->sent);
+    return 1;
+}
+
+static void mailbox_init (mailbox_t *mailbox)
+{
+    mailbox->first = NULL;
+    mailbox->last = &mailbox->first;
+    pthread_cond_init (&mailbox->arrived, NULL);
+}
+
+/* The next outcome; to be called with the turn, which others have meanwhile. */
+static outcome_t *mailbox_take (client_t *client, mailbox_t *mailbox)
+{
+    while (!mailbox->first)
+        pthread_cond_wait (&mailbox->arrived, &client->turn);
+    outcome_t *outcome = mailbox->first;
+    mailbox->first = outcome->next;
+    if (!mailbox->first)
+        mailbox->last = &mailbox->first;
+    return outcome;
+}
+
+/* open_client and close_client */
+
+static int set_up_async (client_t *client, const command_t *command)
+{
+    mdcli_async_t *self = client->async = mdcli_async_new (command_text (command, "endpoint", ""), 0);
+    long in_flight = command_number (command, "max_in_flight", -1), waiting = command_number (command, "max_waiting", -1);
+    long bytes = command_number (command, "max_message_bytes", -1);
+    return self && mdcli_async_set_protocol (self, command_text (command, "protocol", "0.1")) == 0
+        && mdcli_async_set_timeout (self, (int) client->timeout_ms) == 0
+        && mdcli_async_set_retries (self, (int) client->retries) == 0
+        && mdcli_async_set_deadline (self, (int) client->deadline_ms) == 0
+        && (in_flight == -1 || mdcli_async_set_max_in_flight (self, (size_t) in_flight) == 0)
+        && (waiting == -1 || mdcli_async_set_max_waiting (self, (size_t) waiting) == 0)
+        && (bytes == -1 || mdcli_async_set_max_message_bytes (self, (size_t) bytes) == 0)
+        && mdcli_async_set_reconnect (self, (int) command_number (command, "reconnect_min_ms", 100),
+                                      (int) command_number (command, "reconnect_max_ms", 32000)) == 0;
+}
+
+static int set_up_blocking (client_t *client, const command_t *command)
+{
+    mdcli_t *self = client->blocking = mdcli_new (command_text (command, "endpoint", ""), 0);
+    long bytes = command_number (command, "max_message_bytes", -1);
+    return self && mdcli_set_protocol (self, command_text (command, "protocol", "0.1")) == 0
+        && mdcli_set_timeout (self, (int) client->timeout_ms) == 0
+        && mdcli_set_retries (self, (int) client->retries) == 0
+        && mdcli_set_deadline (self, (int) client->deadline_ms) == 0
+        && (bytes == -1 || mdcli_set_max_message_bytes (self, (size_t) bytes) == 0)
+        && mdcli_set_reconnect (self, (int) command_number (command, "reconnect_min_ms", 100),
+                                (int) command_number (command, "reconnect_max_ms", 32000)) == 0;
+}
+
+void client_open (const command_t *command)
+{
+    client_t *client = (client_t *) calloc (1, sizeof *client);
+    if (!client)
+        abort ();
+    snprintf (client->name, sizeof client->name, "%s", command_text (command, "client", ""));
+    client->timeout_ms = command_number (command, "timeout_ms", 2500);
+    client->retries = command_number (command, "retries", 3);
+    client->deadline_ms = command_number (command, "deadline_ms", 0);
+    pthread_mutex_init (&client->turn, NULL);
+    pthread_cond_init (&client->sent, NULL);
+    int async = strcmp (command_text (command, "style", "blocking"), "async") == 0;
+    if (!(async ? set_up_async (client, command) : set_up_blocking (client, command))) {
+        say_error (command);
+        mdcli_destroy (&client->blocking);
+        mdcli_async_destroy (&client->async);
+        free (client);
+        return;
+    }
+    if (async && pthread_create (&client->receiver, NULL, receive, client) != 0)
+        abort ();
+    pthread_mutex_lock (&clients_lock);
+    client->next = clients;
+    clients = client;
+    pthread_mutex_unlock (&clients_lock);
+    say_ok (command);
+}
+
+static void close_one (client_t *client)
+{
+    if (client->blocking) {
+        /* A copy: a command that waits for its turn still uses the variable, and finds that the client is closed. */
+        mdcli_t *self = client->blocking;
+        mdcli_destroy (&self);
+        return;
+    }
+    pthread_mutex_lock (&client->turn);
+    for (route_t *route = client->routes; route; route = route->next)
+        mdcli_async_cancel (client->async, route->ticket);
+    pthread_cond_signal (&client->sent);
+    pthread_mutex_unlock (&client->turn);
+    pthread_join (client->receiver, NULL);
+    mdcli_async_t *self = client->async;
+    mdcli_async_destroy (&self);
+}
+
+void client_close (const command_t *command)
+{
+    client_t *client = client_named (command);
+    if (!client)
+        return;
+    pthread_mutex_lock (&clients_lock);
+    int first = !client->closed;
+    client->closed = 1;
+    pthread_mutex_unlock (&clients_lock);
+    if (first)
+        close_one (client);
+    say_ok (command);
+}
+
+void client_close_all (void)
+{
+    for (client_t *client = clients; client; client = client->next)
+        if (!client->closed) {
+            client->closed = 1;
+            close_one (client);
+        }
+}
+
+/* request, stream and request_many */
+
+static void prepare_blocking (client_t *client, const command_t *command)
+{
+    mdcli_set_timeout (client->blocking, (int) command_number (command, "timeout_ms", client->timeout_ms));
+    mdcli_set_retries (client->blocking, (int) command_number (command, "retries", client->retries));
+    mdcli_set_deadline (client->blocking, (int) command_number (command, "deadline_ms", client->deadline_ms));
+}
+
+static void end_stream (const command_t *command, unsigned long parts)
+{
+    line_t line = line_start ("end", command_number (command, "id", -1));
+    line_number (&line, "parts", parts);
+    line_end (&line);
+}
+
+void client_request (const command_t *command)
+{
+    long id = command_number (command, "id", -1);
+    client_t *client = client_named (command);
+    mdmsg_t *body = client ? body_of_command (command) : NULL, *reply = NULL;
+    if (!client)
+        return;
+    if (!body) {
+        say_failed (command, "the body is not base64");
+        return;
+    }
+    pthread_mutex_lock (&client->turn);
+    if (client->blocking) {
+        prepare_blocking (client, command);
+        reply = mdcli_send (client->blocking, command_text (command, "service", ""), &body);
+        mdmsg_destroy (&body);
+        if (reply)
+            body_event ("reply", id, reply);
+        else
+            say_error (command);
+        mdmsg_destroy (&reply);
+    }
+    else {
+        mailbox_t mailbox;
+        mailbox_init (&mailbox);
+        if (!send_async (client, command, body, 0, 0, &mailbox))
+            say_error (command);
+        else {
+            outcome_t *outcome = mailbox_take (client, &mailbox);
+            if (outcome->reply)
+                body_event ("reply", id, outcome->reply);
+            else
+                say_outcome (command, outcome);
+            outcome_free (outcome);
+        }
+        pthread_cond_destroy (&mailbox.arrived);
+    }
+    pthread_mutex_unlock (&client->turn);
+}
+
+static void stream_blocking (client_t *client, const command_t *command, mdmsg_t *body)
+{
+    prepare_blocking (client, command);
+    unsigned long parts = 0;
+    mdmsg_t *part = NULL;
+    if (mdcli_stream (client->blocking, command_text (command, "service", ""), &body) == 0)
+        while ((part = mdcli_next (client->blocking)) != NULL) {
+            body_event ("part", command_number (command, "id", -1), part);
+            mdmsg_destroy (&part);
+            parts++;
+        }
+    mdmsg_destroy (&body);
+    if (mdcli_errno (client->blocking) == MD_OK)
+        end_stream (command, parts);
+    else
+        say_error (command);
+}
+
+static void stream_async (client_t *client, const command_t *command, mdmsg_t *body)
+{
+    mailbox_t mailbox;
+    mailbox_init (&mailbox);
+    int more = send_async (client, command, body, 1, 0, &mailbox);
+    if (!more)
+        say_error (command);
+    for (unsigned long parts = 1; more; parts++) {
+        outcome_t *outcome = mailbox_take (client, &mailbox);
+        more = outcome->more;
+        if (outcome->reply) {
+            body_event ("part", command_number (command, "id", -1), outcome->reply);
+            if (!more)
+                end_stream (command, parts);
+        }
+        else
+            say_outcome (command, outcome);
+        outcome_free (outcome);
+    }
+    pthread_cond_destroy (&mailbox.arrived);
+}
+
+void client_stream (const command_t *command)
+{
+    client_t *client = client_named (command);
+    if (!client)
+        return;
+    mdmsg_t *body = body_of_command (command);
+    if (!body) {
+        say_failed (command, "the body is not base64");
+        return;
+    }
+    pthread_mutex_lock (&client->turn);
+    if (client->blocking)
+        stream_blocking (client, command, body);
+    else
+        stream_async (client, command, body);
+    pthread_mutex_unlock (&client->turn);
+}
+
+typedef struct {
+    size_t size; /* Of the second frame. */
+    unsigned long ok, mismatched, errors;
+    int first_error;
+} many_t;
+
+/* Counts what became of request number `number`. */
+static void many_count (many_t *many, long number, mdmsg_t *reply, int error)
+{
+    if (!reply) {
+        many->first_error = many->first_error ? many->first_error : error;
+        many->errors++;
+        return;
+    }
+    mdmsg_t *request = body_numbered (number, many->size);
+    if (mdmsg_eq (request, reply) == 1)
+        many->ok++;
+    else
+        many->mismatched++;
+    mdmsg_destroy (&request);
+}
+
+static void many_async (client_t *client, const command_t *command, many_t *many)
+{
+    long count = command_number (command, "count", 0), room = command_number (command, "concurrency", 1), sent = 0;
+    mailbox_t mailbox;
+    mailbox_init (&mailbox);
+    for (long open = 0; sent < count || open > 0;) {
+        if (sent < count && open < room) {
+            if (send_async (client, command, body_numbered (sent, many->size), 0, sent, &mailbox))
+                open++;
+            else
+                many_count (many, sent, NULL, md_errno ());
+            sent++;
+            continue;
+        }
+        outcome_t *outcome = mailbox_take (client, &mailbox);
+        many_count (many, outcome->number, outcome->reply, outcome->error);
+        outcome_free (outcome);
+        open--;
+    }
+    pthread_cond_destroy (&mailbox.arrived);
+}
+
+void client_request_many (const command_t *command)
+{
+    client_t *client = client_named (command);
+    if (!client)
+        return;
+    many_t many = {(size_t) command_number (command, "size", 0), 0, 0, 0, 0};
+    pthread_mutex_lock (&client->turn);
+    if (client->blocking) {
+        prepare_blocking (client, command);
+        for (long number = 0; number < command_number (command, "count", 0); number++) {
+            mdmsg_t *request = body_numbered (number, many.size);
+            mdmsg_t *reply = mdcli_send (client->blocking, command_text (command, "service", ""), &request);
+            many_count (&many, number, reply, reply ? MD_OK : md_errno ());
+            mdmsg_destroy (&request);
+            mdmsg_destroy (&reply);
+        }
+    }
+    else
+        many_async (client, command, &many);
+    pthread_mutex_unlock (&client->turn);
+    line_t line = line_start ("many", command_number (command, "id", -1));
+    line_number (&line, "ok", many.ok);
+    line_number (&line, "mismatched", many.mismatched);
+    line_number (&line, "errors", many.errors);
+    if (many.first_error)
+        line_text (&line, "first_error", md_kind (many.first_error));
+    line_end (&line);
+}
