@@ -60,9 +60,8 @@ impl Environment {
     /// `wake` is called, once for many events, when there is something to `drain`.
     #[napi(constructor, catch_unwind)]
     pub fn new(env: Env, wake: Function<'_, (), Unknown<'static>>) -> Result<Self> {
-        let wake: Arc<Wake> = Arc::new(
-            (wake.build_threadsafe_function::<()>().weak::<true>().build()).map_err(|error| engine(&error))?,
-        );
+        let wake: Arc<Wake> =
+            Arc::new((wake.build_threadsafe_function::<()>().weak::<true>().build()).map_err(|error| engine(&error))?);
         let open = Arc::new(Mutex::new(HashMap::new()));
         // Runs before the finalizers of this environment's objects: a request that is dropped there must find its
         // worker closed, so that the broker gives it to another one instead of getting an error for it.

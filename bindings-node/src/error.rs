@@ -19,7 +19,9 @@ impl AsRef<str> for Code {
 impl From<napi::Status> for Code {
     fn from(status: napi::Status) -> Self {
         let kind = match status {
-            napi::Status::GenericFailure | napi::Status::PendingException | napi::Status::Unknown => ErrorKind::Internal,
+            napi::Status::GenericFailure | napi::Status::PendingException | napi::Status::Unknown => {
+                ErrorKind::Internal
+            }
             napi::Status::Closing | napi::Status::Cancelled => ErrorKind::Closed,
             _ => ErrorKind::InvalidArgument,
         };

@@ -23,8 +23,8 @@ impl NativeWorker {
     #[napi(constructor, catch_unwind)]
     pub fn new(environment: &Environment, token: i64, options: WorkerOptions) -> Result<Self> {
         let token = token.cast_unsigned();
-        let worker = aio::Worker::with_inbox(options.to_core()?, &environment.workers, token)
-            .map_err(|error| thrown(&error))?;
+        let worker =
+            aio::Worker::with_inbox(options.to_core()?, &environment.workers, token).map_err(|error| thrown(&error))?;
         lock(&environment.open).insert(token, worker.clone());
         Ok(NativeWorker { worker })
     }
