@@ -1,6 +1,6 @@
 //! What the worker's tests talk to: a broker that is a bare ROUTER, its frames typed from the specifications.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "shared by tests, which may panic")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "shared by tests, which may panic")]
 
 use std::time::Duration;
 
@@ -66,15 +66,23 @@ impl RawBroker {
         RawBroker::with_room_for(1000, endpoint, protocol)
     }
 
-    /// A broker that lets no more than so many messages wait on its side.
     pub fn with_room_for(messages: i32, endpoint: &str, protocol: Protocol) -> RawBroker {
+        RawBroker::try_at(messages, endpoint, protocol).expect("an address to listen on")
+    }
+
+    /// A broker that lets no more than so many messages wait on its side.
+    pub fn try_at(messages: i32, endpoint: &str, protocol: Protocol) -> zmq::Result<RawBroker> {
         let socket = zmq::Context::new().socket(zmq::ROUTER).unwrap();
         socket.set_linger(0).unwrap();
         socket.set_rcvhwm(messages).unwrap();
         socket.set_rcvtimeo(PATIENCE.as_millis() as i32).unwrap();
-        socket.bind(endpoint).unwrap();
+        socket.bind(endpoint)?;
         let endpoint = socket.get_last_endpoint().unwrap().unwrap();
-        RawBroker { socket, endpoint, words: words(protocol) }
+        Ok(RawBroker { socket, endpoint, words: words(protocol) })
+    }
+
+    pub fn poll_item(&self) -> zmq::PollItem<'_> {
+        self.socket.as_poll_item(zmq::POLLIN)
     }
 
     /// The next message: who sent it, and what.
@@ -137,7 +145,7 @@ impl RawBroker {
         self.send(peer, self.message(self.words.disconnect, &[]));
     }
 
-    fn send(&self, peer: &[u8], message: Frames) {
+    pub fn send(&self, peer: &[u8], message: Frames) {
         let mut all = vec![peer.to_vec()];
         all.extend(message);
         self.socket.send_multipart(all, 0).unwrap();
