@@ -80,6 +80,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     else:
         for name in {"client_spec", "worker_spec"} & set(metafunc.fixturenames):
             metafunc.parametrize(name, specs, ids=[spec.language for spec in specs])
+    if "stranger_spec" in metafunc.fixturenames:
+        strangers = [spec for spec in specs if spec.stranger]
+        metafunc.parametrize("stranger_spec", strangers, ids=[spec.language for spec in strangers])
     if "our_spec" in metafunc.fixturenames:
         ours = [spec for spec in specs if not spec.stranger]
         if not ours and metafunc.config.getoption("--agents"):

@@ -83,7 +83,7 @@ def test_an_idle_worker_of_ours_stays_registered(
 ) -> None:
     agent = agents.get(our_spec, "worker")
     worker = start_worker(agent, guide, service="idle", protocol=protocol, behaviour="echo", **WORKER)
-    tick(guide, protocol, 12)
+    tick(guide, protocol, 8)
     client = peers.client(guide, protocol)
     assert client.request("mmi.service", [b"idle"]).body == [b"200"]
     assert client.request("idle", [b"awake"]).body == [b"awake"]
@@ -98,7 +98,7 @@ def test_a_busy_worker_of_ours_bears_that_it_hears_no_heartbeat(
     client = peers.client(guide, protocol)
     client.send("long", [b"take your time"])
     agent.event("holding", worker=worker)
-    tick(guide, protocol, 12)
+    tick(guide, protocol, 8)
     agent.do("release", worker=worker)
     assert client.recv().body == [b"take your time"]
     assert client.request("long", [b"again"]).body == [b"again"]

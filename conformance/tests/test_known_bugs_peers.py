@@ -296,7 +296,7 @@ def test_20_a_worker_that_beats_slower_than_the_broker_expects_still_serves(
     )  # fmt: skip
     client = peers.client(broker, protocol)
     clock = peers.worker(broker, unique("clock"), protocol)
-    for number in range(5):
+    for number in range(3):
         assert client.request(service, [b"%d" % number]).body == [b"%d" % number]
         clock.answer_beats(5)
     agent.do("stop_worker", worker=worker)
