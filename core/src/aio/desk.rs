@@ -225,6 +225,9 @@ impl Responder for Answers {
     }
 }
 
+/// Workers of small messages may have this much on its way all the same.
+const MIN_ROOM: usize = 1 << 20;
+
 /// How much of a session's answers is on its way to a broker that may be slow to take it.
 #[derive(Default)]
 pub(super) struct Room {
@@ -235,14 +238,15 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Refuses what would take more than the largest message may.
+    /// Refuses a part when what waits would take more memory than the largest message may.
     fn check(&self, cost: usize, limit: usize) -> Result<()> {
+        let limit = limit.max(MIN_ROOM);
         let waiting = self.queued.load(Ordering::Relaxed).saturating_add(self.unsent.load(Ordering::Relaxed));
         // Whatever its size, the first one finds room.
         if waiting > 0 && waiting.saturating_add(cost) > limit {
             return Err(Error::new(
                 ErrorKind::QueueFull,
-                format!("{waiting} bytes of parts wait for the broker to take them; max_message_bytes is {limit}"),
+                format!("{waiting} bytes of parts wait for the broker to take them; {limit} may wait"),
             ));
         }
         Ok(())

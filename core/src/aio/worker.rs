@@ -22,7 +22,8 @@ use super::serve;
 ///
 /// It works on up to `concurrency` requests at once, each from a session of its own with the broker. Heartbeats go out
 /// from the I/O thread, whatever the handlers do. Clones are the same worker; any thread may call any method and answer
-/// any request. When the last clone and all its futures are gone, the worker says DISCONNECT and closes.
+/// any request. Answering never waits: where the broker takes parts more slowly than a handler gives them, `partial` fails
+/// with `QueueFull` once `max_message_bytes` of them wait. When the last clone and all its futures are gone, the worker says DISCONNECT and closes.
 ///
 /// ```no_run
 /// # async fn work() -> majordomo::Result<()> {
