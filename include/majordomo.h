@@ -180,8 +180,9 @@ const char *md_version(void);
 const char *md_libzmq_version(void);
 
 /**
- * Whether the libzmq inside the library can do something: "curve" or "draft". 1 yes, 0 no, -1 with MD_EINVAL for any
- * other name and for NULL.
+ * Whether the libzmq inside the library can do something: "curve" (encryption and authentication) or
+ * "disconnect-notice" (the broker learns at once of a lost connection). 1 yes, 0 no, -1 with MD_EINVAL for any other name
+ * and for NULL.
  */
 int md_libzmq_has(const char *capability);
 
@@ -544,9 +545,9 @@ mdwrk_t *mdwrk_new(const char *broker,
                    int verbose);
 
 /**
- * Closes and destroys *self_p, with a DISCONNECT to the broker, and sets *self_p to NULL. A request in hand fails for its
- * client. Ownership: takes *self_p. Does nothing if *self_p is NULL already; NULL for self_p itself sets md_errno to
- * MD_EINVAL. Threads: a call that another thread is in ends with MD_ECLOSED.
+ * Closes and destroys *self_p, with a DISCONNECT to the broker, and sets *self_p to NULL. A request in hand goes to
+ * another worker. Ownership: takes *self_p. Does nothing if *self_p is NULL already; NULL for self_p itself sets
+ * md_errno to MD_EINVAL. Threads: a call that another thread is in ends with MD_ECLOSED.
  */
 void mdwrk_destroy(mdwrk_t **self_p);
 

@@ -163,18 +163,14 @@ pub extern "C" fn mdbrk_set_max_message_bytes(this: *mut mdbrk_t, bytes: usize) 
 /// for NULL and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_max_services(this: *mut mdbrk_t, services: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
-        session.prepare("max_services", |options| options.max_services = services)
-    })
+    guard_on(this, |session: &Arc<Session>| session.prepare("max_services", |options| options.max_services = services))
 }
 
 /// Sets how many workers may be registered: 100000 at first. Result: 0, or -1 on failure: MD_EINVAL for NULL and after
 /// the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_max_workers(this: *mut mdbrk_t, workers: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
-        session.prepare("max_workers", |options| options.max_workers = workers)
-    })
+    guard_on(this, |session: &Arc<Session>| session.prepare("max_workers", |options| options.max_workers = workers))
 }
 
 /// Binds the endpoints and starts the broker's thread. Result: 0 once it listens, or -1 on failure: an endpoint that

@@ -44,7 +44,6 @@ struct State {
     destroyed: bool,
 }
 
-
 struct Outcome {
     ticket: i64,
     result: Result<Message>,
@@ -171,9 +170,7 @@ pub extern "C" fn mdcli_async_set_max_in_flight(this: *mut mdcli_async_t, reques
 /// first. Result: 0, or -1 on failure: MD_EINVAL for NULL and after the first request.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_set_max_waiting(this: *mut mdcli_async_t, requests: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
-        session.prepare("max_waiting", |options| options.max_waiting = requests)
-    })
+    guard_on(this, |session: &Arc<Session>| session.prepare("max_waiting", |options| options.max_waiting = requests))
 }
 
 /// Sets the first and the longest pause before a broken connection is made again, in milliseconds: 100 and 32000 at

@@ -394,4 +394,3 @@ unsafe fn take_other(this: *mut mdmsg_t, other: *mut *mut mdmsg_t) -> Result<Mes
     // SAFETY: the caller's promise.
     unsafe { take(other, "the other message") }
 }
-

@@ -13,8 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, TryLockError};
 use majordomo::{Error, ErrorKind, Result};
 
 /// The type names by tag; a tag is an index into this.
-const NAMES: [&str; 8] =
-    ["", "mdmsg_t", "mdcli_t", "mdcli_async_t", "mdwrk_t", "mdwrk_async_t", "mdreq_t", "mdbrk_t"];
+const NAMES: [&str; 8] = ["", "mdmsg_t", "mdcli_t", "mdcli_async_t", "mdwrk_t", "mdwrk_async_t", "mdreq_t", "mdbrk_t"];
 const TAG_BITS: u32 = 4;
 const SHARD_COUNT: usize = 16;
 
@@ -47,8 +46,7 @@ impl Entry {
 // possibly lost.
 type Shard = BTreeMap<usize, Entry>;
 
-static SHARDS: [Mutex<Shard>; SHARD_COUNT] =
-    [const { Mutex::new(BTreeMap::new()) }; SHARD_COUNT];
+static SHARDS: [Mutex<Shard>; SHARD_COUNT] = [const { Mutex::new(BTreeMap::new()) }; SHARD_COUNT];
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 /// How often this process is a child of the one that loaded the library: 0, or more after `fork`.
 static FORKS: AtomicUsize = AtomicUsize::new(0);
@@ -69,7 +67,10 @@ pub(crate) fn get<H: Handle>(handle: *mut H::Opaque) -> Result<Arc<H>> {
     let shard = lock(token);
     let entry = shard.get(&token).ok_or_else(destroyed::<H>)?;
     if entry.is_foreign::<H>() {
-        return Err(Error::new(ErrorKind::Closed, format!("this {} was made before a fork; make a new one", name::<H>())));
+        return Err(Error::new(
+            ErrorKind::Closed,
+            format!("this {} was made before a fork; make a new one", name::<H>()),
+        ));
     }
     downcast(Arc::clone(&entry.object))
 }

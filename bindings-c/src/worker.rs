@@ -63,18 +63,13 @@ pub unsafe extern "C" fn mdwrk_new(broker: *const c_char, service: *const c_char
         let options = unsafe { WorkerOptions::new(text(broker, "broker")?, text(service, "service")?) };
         options.validate()?;
         let state = Mutex::new(State { options, patience: None, current: None, worker: None });
-        Ok(registry::insert(Session {
-            state,
-            closer: Latch::new(),
-            drain: Mutex::default(),
-            errno: AtomicI32::new(0),
-        }))
+        Ok(registry::insert(Session { state, closer: Latch::new(), drain: Mutex::default(), errno: AtomicI32::new(0) }))
     })
 }
 
 /// Closes and destroys *self_p, with a DISCONNECT to the broker, and sets *self_p to NULL. A request in hand goes to
-/// another worker. Ownership: takes *self_p. Does nothing if *self_p is NULL already; NULL for self_p itself sets md_errno to
-/// MD_EINVAL. Threads: a call that another thread is in ends with MD_ECLOSED.
+/// another worker. Ownership: takes *self_p. Does nothing if *self_p is NULL already; NULL for self_p itself sets
+/// md_errno to MD_EINVAL. Threads: a call that another thread is in ends with MD_ECLOSED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_destroy(self_p: *mut *mut mdwrk_t) {
     guard(|| {

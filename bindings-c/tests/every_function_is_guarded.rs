@@ -60,8 +60,8 @@ fn the_header_declares_every_exported_function() {
 /// The names of the pointer parameters of each function that the header declares.
 fn pointer_parameters(header: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    // A declaration is what stands between the end of one comment or declaration and `);`.
-    for declaration in header.split("*/").flat_map(|text| text.split(';')) {
+    let code: String = header.split("/*").map(|text| text.split_once("*/").map_or(text, |(_, code)| code)).collect();
+    for declaration in code.split(';') {
         let Some((head, parameters)) = declaration.rsplit_once('(') else { continue };
         let Some(parameters) = parameters.strip_suffix(')') else { continue };
         let name = head.rsplit([' ', '*', '\n']).next().unwrap_or_default();

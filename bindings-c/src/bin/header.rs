@@ -9,7 +9,14 @@ use majordomo::ErrorKind;
 
 /// In the order of the header.
 const SOURCES: [&str; 8] = [
-    "error.rs", "message.rs", "client.rs", "client_async.rs", "worker.rs", "request.rs", "worker_async.rs", "broker.rs",
+    "error.rs",
+    "message.rs",
+    "client.rs",
+    "client_async.rs",
+    "worker.rs",
+    "request.rs",
+    "worker_async.rs",
+    "broker.rs",
 ];
 
 const CONVENTIONS: &str = r#"/*

@@ -87,4 +87,14 @@ static inline mdmsg_t *text_message (const char *text)
     return message;
 }
 
+/* Has the broker itself answer, so that there is a connection: what then takes too long is not the connecting. */
+static inline void be_connected (mdcli_t *client)
+{
+    mdmsg_t *request = text_message ("nobody");
+    CHECK (mdcli_set_timeout (client, PATIENCE_MS) == 0 && mdcli_set_deadline (client, 0) == 0);
+    mdmsg_t *reply = mdcli_send (client, "mmi.service", &request);
+    CHECK (mdmsg_streq (reply, 0, "404") == 1);
+    mdmsg_destroy (&reply);
+}
+
 #endif

@@ -146,10 +146,12 @@ static void a_request_that_nobody_answers_times_out (void)
 {
     mdbrk_t *hub = hub_start ();
     mdcli_t *client = mdcli_new (mdbrk_endpoint (hub), 0);
-    CHECK (mdcli_set_timeout (client, 50) == 0 && mdcli_set_retries (client, 2) == 0);
+    be_connected (client);
+    CHECK (mdcli_set_timeout (client, 20) == 0 && mdcli_set_retries (client, 1) == 0);
     mdmsg_t *request = text_message ("x");
     CHECK (mdcli_send (client, "nobody", &request) == NULL && request == NULL);
     CHECK (mdcli_errno (client) == MD_ETIMEOUT);
+    be_connected (client);
     CHECK (mdcli_set_deadline (client, 20) == 0);
     request = text_message ("x");
     CHECK (mdcli_send (client, "nobody", &request) == NULL && request == NULL);
