@@ -65,7 +65,7 @@ impl Message {
             let mut picked = Vec::with_capacity(range.slicelength);
             for _ in 0..range.slicelength {
                 picked.extend(usize::try_from(at).ok().and_then(|at| self.frames.frames().get(at)).cloned());
-                at += range.step;
+                at = at.wrapping_add(range.step);
             }
             return Ok(Bound::new(py, Message::from(majordomo::Message::from_frames(picked)))?.into_any());
         }

@@ -36,6 +36,7 @@ def test_a_slice_is_a_message() -> None:
     assert message[::-2] == [b"d", b"b"]
     assert message[3:1] == ()
     assert message[-100:100] == message
+    assert message[2 :: 2**62] == [b"c"]
 
 
 @pytest.mark.parametrize("index", [3, -4, 10**30])

@@ -94,6 +94,8 @@ def run(worker: Worker, handler: Handler) -> None:
         except BaseException:
             worker.close()
             raise
+        # Not held, with its body, while the next one is waited for.
+        del request
 
 
 def answer(request: Request, handler: Handler) -> None:
