@@ -66,8 +66,9 @@ function closed(what) {
 /** A value as an error message shows it: short, and never throwing. */
 function show(value) {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === 'function') return 'a function';
   if (value === null || typeof value !== 'object') return String(value);
-  return Array.isArray(value) ? 'an array' : `an object (${value.constructor?.name ?? 'no prototype'})`;
+  return Array.isArray(value) ? 'an array' : 'an object';
 }
 
 const errorKinds = Object.freeze(

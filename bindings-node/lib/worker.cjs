@@ -214,9 +214,14 @@ function isStream(value) {
 
 function failed(request, error) {
   try {
-    if (request.answered) return;
-    if (error instanceof ServiceError) request.fail(error.serviceCode, error.text);
-    else request.fail(500, error instanceof Error ? error.message : show(error));
+    if (request.answered) {
+      // The client has its answer; whoever runs the worker has to hear of it.
+      process.emitWarning(`a handler of ${show(request.service)} failed after its answer: ${error?.stack ?? show(error)}`);
+    } else if (error instanceof ServiceError) {
+      request.fail(error.serviceCode, error.text);
+    } else {
+      request.fail(500, error instanceof Error ? String(error.message) : show(error));
+    }
   } catch {
     // The worker is closed, or its broker is gone: there is nobody to tell.
   }

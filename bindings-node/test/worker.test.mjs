@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import test from 'node:test';
 
 import { MajordomoError, Message, ServiceError, Worker } from 'majordomo';
@@ -45,6 +46,19 @@ test('what a handler throws reaches the client as a service error', async (t) =>
       return true;
     });
   }
+});
+
+test('a handler that fails after its answer is told of in a warning', async (t) => {
+  const { client, worker } = await hub(t);
+  const c = await client();
+  const warned = once(process, 'warning');
+  worker('late', (request) => {
+    request.reply('answered');
+    throw new Error('too late');
+  });
+  assert.equal((await c.request('late', '')).toString(), 'answered');
+  const [warning] = await warned;
+  assert.match(warning.message, /too late/);
 });
 
 test('every yield but the last is a part and the last one is final', async (t) => {
