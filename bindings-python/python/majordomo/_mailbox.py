@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from typing import Callable, Union
 from weakref import WeakKeyDictionary
 
@@ -58,3 +59,77 @@ def of_running_loop() -> Mailbox:
     if mailbox is None:
         mailbox = _mailboxes[loop] = Mailbox(loop)
     return mailbox
+
+
+class Arrival:
+    """A queue with an end: outcomes come from the mailbox, and end with the last one."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        """Whether the last outcome has come; it may not have been taken yet."""
+        self._outcomes: deque[Outcome] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._at_end: list[asyncio.Future[None]] = []
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last outcome has been taken."""
+        return self.ended and not self._outcomes
+
+    def put(self, outcome: Outcome, last: bool) -> None:
+        """Take an outcome from the mailbox."""
+        if self.ended:
+            return
+        if outcome is not None:
+            self._outcomes.append(outcome)
+        if last:
+            self._finish()
+        else:
+            self._wake_one()
+
+    def end(self) -> None:
+        """Drop what has not been taken, and end."""
+        self._outcomes.clear()
+        self._finish()
+
+    def _finish(self) -> None:
+        self.ended = True
+        for future in (*self._waiting, *self._at_end):
+            _wake(future)
+        self._waiting.clear()
+        self._at_end.clear()
+
+    def _wake_one(self) -> None:
+        while self._waiting:
+            if _wake(self._waiting.popleft()):
+                return
+
+    async def get(self) -> Outcome:
+        """Wait for the next outcome; None after the end."""
+        while not self._outcomes:
+            if self.ended:
+                return None
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            try:
+                await future
+            except BaseException:
+                if future.done() and not future.cancelled() and self._outcomes:
+                    # Woken and cancelled at once: the outcome is for the next one who waits.
+                    self._wake_one()
+                raise
+        return self._outcomes.popleft()
+
+    async def wait_for_end(self) -> None:
+        """Wait until the last outcome has come."""
+        if not self.ended:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._at_end.append(future)
+            await future
+
+
+def _wake(future: asyncio.Future[None]) -> bool:
+    if future.done():
+        return False
+    future.set_result(None)
+    return True

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
@@ -149,7 +148,7 @@ class Parts(AsyncIterator[Message]):
     """The messages of a reply as they come, made by ``Client.stream``."""
 
     def __init__(self) -> None:
-        self._arrival = _Arrival()
+        self._arrival = _mailbox.Arrival()
         self._ticket: _majordomo.Ticket | None = None
         self._final = False
 
@@ -227,7 +226,7 @@ class Worker:
             drain_timeout=drain_timeout,
         )
         self._native: _majordomo.AsyncWorker | None = None
-        self._arrival = _Arrival()
+        self._arrival = _mailbox.Arrival()
 
     def _started(self) -> _majordomo.AsyncWorker:
         if self._native is None:
@@ -379,77 +378,6 @@ async def serve(
     """
     async with Worker(endpoints, service, concurrency=concurrency, **options) as worker:
         await worker.serve(handler)
-
-
-class _Arrival:
-    """A queue with an end: outcomes come from the mailbox, and end with the last one."""
-
-    def __init__(self) -> None:
-        self.ended = False
-        self._outcomes: deque[_mailbox.Outcome] = deque()
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._at_end: list[asyncio.Future[None]] = []
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the last outcome has been taken."""
-        return self.ended and not self._outcomes
-
-    def put(self, outcome: _mailbox.Outcome, last: bool) -> None:
-        if self.ended:
-            return
-        if outcome is not None:
-            self._outcomes.append(outcome)
-        if last:
-            self._finish()
-        else:
-            self._wake_one()
-
-    def end(self) -> None:
-        """Drop what has not been taken, and end."""
-        self._outcomes.clear()
-        self._finish()
-
-    def _finish(self) -> None:
-        self.ended = True
-        for future in (*self._waiting, *self._at_end):
-            _wake(future)
-        self._waiting.clear()
-        self._at_end.clear()
-
-    def _wake_one(self) -> None:
-        while self._waiting:
-            if _wake(self._waiting.popleft()):
-                return
-
-    async def get(self) -> _mailbox.Outcome:
-        """Wait for the next outcome; None after the end."""
-        while not self._outcomes:
-            if self.ended:
-                return None
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            try:
-                await future
-            except BaseException:
-                if future.done() and not future.cancelled() and self._outcomes:
-                    # Woken and cancelled at once: the outcome is for the next one who waits.
-                    self._wake_one()
-                raise
-        return self._outcomes.popleft()
-
-    async def wait_for_end(self) -> None:
-        if not self.ended:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._at_end.append(future)
-            await future
-
-
-def _wake(future: asyncio.Future[None]) -> bool:
-    if future.done():
-        return False
-    future.set_result(None)
-    return True
 
 
 def _settle(reply: asyncio.Future[Message], outcome: _mailbox.Outcome, last: bool) -> None:
