@@ -114,7 +114,8 @@ fn the_next_broker_is_asked_when_one_is_silent_also_by_requests_with_one_attempt
     let both = format!("{},{}", silent.endpoint, echo.endpoint);
     let client = Client::with_options(ClientOptions::new(&both).timeout(Duration::from_millis(500))).unwrap();
     assert!(block_on(client.request("echo", "hi")).is_ok());
-    let client = Client::with_options(ClientOptions::new(&both).timeout(Duration::from_millis(500)).retries(1)).unwrap();
+    let client =
+        Client::with_options(ClientOptions::new(&both).timeout(Duration::from_millis(500)).retries(1)).unwrap();
     assert_eq!(kind(block_on(client.request("echo", "hi"))), ErrorKind::Timeout);
     assert!(block_on(client.request("echo", "hi")).is_ok());
 }
@@ -186,9 +187,8 @@ fn a_cancelled_ticket_ends_once_with_cancelled_wherever_the_request_is() {
     let broker = RawBroker::silent();
     let client = Client::with_options(ClientOptions::new(&broker.endpoint).max_in_flight(1)).unwrap();
     let inbox = silent_inbox();
-    let tickets: Vec<_> = (0..3)
-        .map(|token| client.submit("echo", "hi".into(), &RequestOptions::default(), &inbox, token))
-        .collect();
+    let tickets: Vec<_> =
+        (0..3).map(|token| client.submit("echo", "hi".into(), &RequestOptions::default(), &inbox, token)).collect();
     for ticket in tickets.iter().rev() {
         ticket.cancel();
         ticket.cancel();

@@ -213,7 +213,8 @@ fn a_request_that_nobody_received_goes_to_another_worker_when_its_worker_leaves(
 fn heartbeats_go_out_while_every_handler_is_stuck() {
     let options = majordomo::BrokerOptions::new("tcp://127.0.0.1:0").heartbeat(Duration::from_millis(50)).liveness(2);
     let broker = Broker::with_options(options).unwrap();
-    let beating = WorkerOptions::new(broker.endpoint(), "echo").protocol(Protocol::V02).heartbeat(Duration::from_millis(50));
+    let beating =
+        WorkerOptions::new(broker.endpoint(), "echo").protocol(Protocol::V02).heartbeat(Duration::from_millis(50));
     let (stuck, client) = (Worker::with_options(beating).unwrap(), client(&broker));
     let response = client.request("echo", "hi");
     let request = block_on(stuck.recv()).unwrap();

@@ -230,7 +230,9 @@ impl Core {
             let (flying, waiting) = (self.options.max_in_flight, self.options.max_waiting);
             Error::new(
                 ErrorKind::QueueFull,
-                format!("this client has {flying} requests in flight (max_in_flight) and {waiting} waiting (max_waiting)"),
+                format!(
+                    "this client has {flying} requests in flight (max_in_flight) and {waiting} waiting (max_waiting)"
+                ),
             )
         })
     }
