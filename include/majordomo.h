@@ -603,10 +603,11 @@ int mdwrk_start(mdwrk_t *self);
 /**
  * Answers the request in hand with *reply_p, if that is not NULL, and waits for the next request. Result: the request's
  * body, or NULL on failure; mdwrk_errno tells why: MD_ECLOSED after a drain, MD_ECANCELLED when the calling thread
- * handled a signal meanwhile, MD_ETIMEOUT after mdwrk_set_recv_timeout, MD_EINVAL when a request is in hand and *reply_p
- * is NULL, or the other way round, and for NULL. Ownership: takes *reply_p and sets it to NULL, whether the call succeeds
- * or not (only a message or a worker that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left
- * alone); the request is the caller's.
+ * handled a signal meanwhile, MD_ETIMEOUT after mdwrk_set_recv_timeout, MD_ETOOLARGE when the reply is over the limit
+ * (the request is then still in hand: mdwrk_fail can answer it), MD_EINVAL when a request is in hand and *reply_p is
+ * NULL, or the other way round, and for NULL. Ownership: takes *reply_p and sets it to NULL, whether the call succeeds or
+ * not (only a message or a worker that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone);
+ * the request is the caller's.
  */
 mdmsg_t *mdwrk_recv(mdwrk_t *self,
                     mdmsg_t **reply_p);

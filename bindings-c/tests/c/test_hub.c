@@ -279,6 +279,53 @@ static void a_request_is_not_forgotten_when_its_answer_is (void)
     mdbrk_destroy (&hub);
 }
 
+static void a_reply_over_the_limit_is_refused_and_the_request_can_still_be_answered (void)
+{
+    mdbrk_t *hub = hub_start ();
+    mdcli_async_t *client = patient_async_client (hub, "0.1");
+    mdwrk_t *worker = mdwrk_new (mdbrk_endpoint (hub), "verbose", 0);
+    CHECK (mdwrk_set_max_message_bytes (worker, 100) == 0);
+    mdmsg_t *request = text_message ("x"), *none = NULL;
+    int64_t ticket = 0;
+    CHECK (mdcli_async_send (client, "verbose", &request) > 0);
+    mdmsg_t *body = mdwrk_recv (worker, &none);
+    CHECK (body != NULL);
+    char words[1000];
+    memset (words, 'w', sizeof words);
+    CHECK (mdmsg_addmem (body, words, sizeof words) == 0);
+    CHECK (mdwrk_recv (worker, &body) == NULL && body == NULL && mdwrk_errno (worker) == MD_ETOOLARGE);
+    CHECK (mdwrk_fail (worker, 413, "the answer is too long") == 0);
+    CHECK (mdcli_async_recv (client, &ticket, PATIENCE_MS) == NULL && ticket > 0);
+    CHECK (mdcli_async_errno (client) == MD_ESERVICE && md_service_code () == 413);
+    mdwrk_destroy (&worker);
+    mdcli_async_destroy (&client);
+    mdbrk_destroy (&hub);
+}
+
+static void a_request_in_hand_goes_to_another_worker_when_its_own_is_destroyed (void)
+{
+    mdbrk_t *hub = hub_start ();
+    mdcli_async_t *client = patient_async_client (hub, "0.1");
+    mdwrk_t *first = mdwrk_new (mdbrk_endpoint (hub), "passed on", 0);
+    mdwrk_t *second = mdwrk_new (mdbrk_endpoint (hub), "passed on", 0);
+    mdmsg_t *request = text_message ("x"), *none = NULL;
+    int64_t ticket = 0;
+    CHECK (mdcli_async_send (client, "passed on", &request) > 0);
+    mdmsg_t *body = mdwrk_recv (first, &none);
+    CHECK (mdmsg_streq (body, 0, "x") == 1);
+    mdmsg_destroy (&body);
+    mdwrk_destroy (&first);
+    body = mdwrk_recv (second, &none);
+    CHECK (mdmsg_streq (body, 0, "x") == 1);
+    CHECK (mdwrk_reply (second, &body) == 0);
+    mdmsg_t *reply = mdcli_async_recv (client, &ticket, PATIENCE_MS);
+    CHECK (mdmsg_streq (reply, 0, "x") == 1);
+    mdmsg_destroy (&reply);
+    mdwrk_destroy (&second);
+    mdcli_async_destroy (&client);
+    mdbrk_destroy (&hub);
+}
+
 static void mmi_service_knows_who_is_there (void)
 {
     mdbrk_t *hub = hub_start ();
@@ -317,6 +364,8 @@ int main (void)
     RUN (a_worker_without_work_waits_as_long_as_it_was_told);
     RUN (a_worker_drained_before_its_first_call_is_closed);
     RUN (a_request_is_not_forgotten_when_its_answer_is);
+    RUN (a_reply_over_the_limit_is_refused_and_the_request_can_still_be_answered);
+    RUN (a_request_in_hand_goes_to_another_worker_when_its_own_is_destroyed);
     RUN (mmi_service_knows_who_is_there);
     return check_report ();
 }
