@@ -146,6 +146,7 @@ impl Broker {
                 if check(Wake::Tick) == ControlFlow::Break(()) {
                     return Err(Error::new(ErrorKind::Cancelled, "the wait for the broker's end was interrupted"));
                 }
+                self.origin.check("broker")?;
                 state = self.shared.lock();
             }
         }

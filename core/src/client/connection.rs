@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::fork::Origin;
 use crate::message::Message;
 use crate::options::{ClientOptions, RequestOptions};
 use crate::proto::client::{Client as Machine, ClientConfig, ClientOutput, ReplyMode};
@@ -15,6 +16,8 @@ use crate::wait::{Check, SLICE, Wake};
 
 /// What ends a call from outside.
 pub(super) struct Closing {
+    /// Where the client was made: a fork in the middle of a call ends the call in the child.
+    pub(super) origin: Origin,
     pub(super) closed: AtomicBool,
     /// Woken once, when the client is closed, and never cleared: every wait ends at once from then on.
     pub(super) waker: Waker,
@@ -37,6 +40,15 @@ pub(super) enum Progress {
     Partial(Message),
     /// The call has ended.
     Done(Result<Message>),
+}
+
+impl Closing {
+    /// # Errors
+    /// `Closed` once the client is closed, or in a child of the process that made it.
+    pub(super) fn check(&self) -> Result<()> {
+        self.origin.check("client")?;
+        if self.closed.load(Ordering::Acquire) { Err(Error::closed("client")) } else { Ok(()) }
+    }
 }
 
 impl Connection {
@@ -88,8 +100,8 @@ impl Connection {
             if let Some(progress) = self.act() {
                 return progress;
             }
-            if closing.closed.load(Ordering::Acquire) {
-                self.machine.cancel(Instant::now(), Error::closed("client"));
+            if let Err(error) = closing.check() {
+                self.machine.cancel(Instant::now(), error);
                 continue;
             }
             let woken = match self.exchange().and_then(|busy| if busy { Ok(None) } else { self.wait(closing).map(Some) }) {

@@ -37,7 +37,6 @@ pub use parts::Parts;
 /// # }
 /// ```
 pub struct Client {
-    origin: Origin,
     options: Mutex<ClientOptions>,
     turn: Turn,
     /// The connection of the last request that ended well, for the next one.
@@ -62,11 +61,10 @@ impl Client {
     pub fn with_options(options: ClientOptions) -> Result<Client> {
         options.validate()?;
         Ok(Client {
-            origin: Origin::here(),
             options: Mutex::new(options),
             turn: Turn::default(),
             spare: Mutex::new(None),
-            closing: Closing { closed: AtomicBool::new(false), waker: Waker::new()? },
+            closing: Closing { origin: Origin::here(), closed: AtomicBool::new(false), waker: Waker::new()? },
         })
     }
 
@@ -91,7 +89,7 @@ impl Client {
         options: &RequestOptions,
         check: Check<'_>,
     ) -> Result<Message> {
-        self.check_open()?;
+        self.closing.check()?;
         let Some(_turn) = self.turn.take(None, check)? else {
             return Err(Error::new(ErrorKind::Internal, "a wait without end has ended"));
         };
@@ -118,7 +116,7 @@ impl Client {
     /// # Errors
     /// As [`Client::stream`].
     pub fn stream_with(&self, service: &str, body: Message, options: &RequestOptions) -> Result<Parts<'_>> {
-        self.check_open()?;
+        self.closing.check()?;
         Ok(Parts::new(self, self.start(service, body, options, ReplyMode::Parts)?))
     }
 
@@ -145,26 +143,21 @@ impl Client {
 
     /// Whether another thread is in a call.
     pub fn is_busy(&self) -> bool {
-        self.turn.is_taken()
+        self.closing.origin.is_here() && self.turn.is_taken()
     }
 
     /// Closes the connection. Calls of other threads end at once with `Closed`, and later ones too. Closing twice is as
     /// good as once.
     pub fn close(&self) {
-        if self.origin.is_here() {
+        if self.closing.origin.is_here() {
             self.closing.closed.store(true, Ordering::Release);
             self.closing.waker.wake();
             *self.spare() = None;
         }
     }
 
-    fn check_open(&self) -> Result<()> {
-        self.origin.check("client")?;
-        if self.closing.closed.load(Ordering::Acquire) { Err(Error::closed("client")) } else { Ok(()) }
-    }
-
     fn configure(&self, change: impl FnOnce(&mut ClientOptions)) -> Result<()> {
-        self.origin.check("client")?;
+        self.closing.origin.check("client")?;
         let mut options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = options.clone();
         change(&mut changed);
@@ -195,6 +188,9 @@ impl Client {
 
     /// Keeps a connection for the next request, unless there is one or the client is closed.
     fn put_back(&self, connection: Connection) {
+        if !self.closing.origin.is_here() {
+            return;
+        }
         let mut spare = self.spare();
         // Looked at under the lock: a close that comes later finds the connection here.
         if spare.is_none() && !self.closing.closed.load(Ordering::Acquire) {

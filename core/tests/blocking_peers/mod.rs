@@ -29,6 +29,14 @@ impl Raw {
         raw
     }
 
+    /// A dealer whose routing id is chosen.
+    pub fn named_dealer(id: &[u8], endpoint: &str) -> Raw {
+        let raw = Raw::new(zmq::DEALER);
+        raw.socket.set_identity(id).unwrap();
+        raw.socket.connect(endpoint).unwrap();
+        raw
+    }
+
     /// A raw broker on a free port, and its endpoint.
     pub fn router() -> (Raw, String) {
         let raw = Raw::new(zmq::ROUTER);
