@@ -8,12 +8,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import majordomo
 from clients import AsyncClient, BlockingClient
 from lines import OUT, BadCommand, Command
 from loop import LOOP
 from workers import AsyncWorker, BlockingWorker
-
-import majordomo
 
 
 class Agent:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from lines import OUT, Command, body_of, options_of, pattern
-from loop import run
-
 import majordomo
 import majordomo.aio
+from lines import OUT, Command, body_of, options_of, pattern
+from loop import run
 
 CLIENT_SECONDS = ("timeout", "deadline", "reconnect_min", "reconnect_max")
 CLIENT_NUMBERS = ("retries", "max_message_bytes")
@@ -60,9 +59,7 @@ class BlockingClient:
         self.client = majordomo.Client(command["endpoint"], protocol=command.get("protocol"), **options)
 
     def request(self, command: Command) -> None:
-        OUT.body(
-            "reply", command, self.client.request(command["service"], body_of(command), **request_options(command))
-        )
+        OUT.body("reply", command, self.client.request(command["service"], body_of(command), **request_options(command)))
 
     def stream(self, command: Command) -> None:
         parts = 0

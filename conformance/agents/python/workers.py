@@ -10,11 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from lines import OUT, BadCommand, Command, options_of
-from loop import LOOP, run
-
 import majordomo
 import majordomo.aio
+from lines import OUT, BadCommand, Command, options_of
+from loop import LOOP, run
 
 WORKER_SECONDS = ("heartbeat", "reconnect", "drain_timeout")
 WORKER_NUMBERS = ("liveness", "max_message_bytes")
