@@ -104,7 +104,7 @@ impl Environment {
         self.workers.drain(&mut workers);
         self.tasks.drain(&mut tasks);
         let mut events = Vec::with_capacity(clients.len() + workers.len() + tasks.len());
-        events.extend(clients.into_iter().map(|event| self.client_event(env, event)));
+        events.extend(clients.into_iter().filter_map(|event| self.client_event(env, event)));
         events.extend(workers.into_iter().map(|event| self.worker_event(env, event)));
         events.extend(tasks.into_iter().map(task_event));
         events
@@ -119,19 +119,15 @@ impl Environment {
         }
     }
 
-    fn client_event<'env>(&self, env: &'env Env, event: ClientEvent) -> Event<'env> {
+    fn client_event<'env>(&self, env: &'env Env, event: ClientEvent) -> Option<Event<'env>> {
         let ClientEvent { token, part } = event;
-        match part {
-            // A whole reply was asked for; there are no parts of it.
-            Part::Partial(_) => Event { token: token.cast_signed(), ..Event::default() },
-            Part::Done(outcome) => {
-                lock(&self.tickets).remove(&token);
-                match outcome {
-                    Ok(message) => with_frames(env, token, &message, Event { last: true, ..Event::default() }),
-                    Err(error) => failed(token, &error),
-                }
-            }
-        }
+        // Whole replies are asked for here, so there are no parts.
+        let Part::Done(outcome) = part else { return None };
+        lock(&self.tickets).remove(&token);
+        Some(match outcome {
+            Ok(message) => with_frames(env, token, &message, Event { last: true, ..Event::default() }),
+            Err(error) => failed(token, &error),
+        })
     }
 
     fn worker_event<'env>(&self, env: &'env Env, event: WorkerEvent) -> Event<'env> {
