@@ -1,5 +1,7 @@
 //! The golden vectors of the conformance suite, read and written by this crate's codec and judged by its broker.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
+
 use std::time::Instant;
 
 use bytes::Bytes;

@@ -2,7 +2,11 @@
 //! ones linger, in virtual time. Every run is a function of its seed; a failing seed is printed and can be run alone:
 //! `SIMULATION_SEED=17 cargo test --test simulation`. `SIMULATION_SEEDS=100000` runs more of them.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
+
+mod clients;
 mod network;
+mod promises;
 mod world;
 
 use world::{Faults, World};

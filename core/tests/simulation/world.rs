@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use majordomo::proto::broker::{Broker, BrokerConfig, Stats};
-use majordomo::proto::client::{Client, ClientConfig, ClientOutput, ReplyMode};
+use majordomo::proto::broker::{Broker, BrokerConfig};
+use majordomo::proto::client::{Client, ClientConfig, ReplyMode};
 use majordomo::proto::worker::{Answer, Worker, WorkerConfig, WorkerOutput};
-use majordomo::{BrokerOptions, ClientOptions, Error, Message, Protocol, RequestOptions, ServiceError, WorkerOptions};
+use majordomo::{BrokerOptions, ClientOptions, Message, Protocol, ServiceError, WorkerOptions};
 
 use crate::network::{Clock, Event, Link, Network, Plan, Random, State};
 
 const BEAT: Duration = Duration::from_millis(500);
 const LAST_FAULT: u64 = 8_000;
 const LAST_REQUEST: u64 = 9_000;
-const SERVICES: u64 = 3;
+pub(crate) const SERVICES: u64 = 3;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Faults {
@@ -54,52 +54,52 @@ impl Faults {
 }
 
 /// A client with its connection, its requests and their outcomes.
-struct ClientPeer {
-    machine: Client,
-    mode: ReplyMode,
-    link: Option<Link>,
+pub(crate) struct ClientPeer {
+    pub(crate) machine: Client,
+    pub(crate) mode: ReplyMode,
+    pub(crate) link: Option<Link>,
     /// Frames that wait for a broker to take them.
-    unsent: Option<Vec<Bytes>>,
-    asked: u64,
+    pub(crate) unsent: Option<Vec<Bytes>>,
+    pub(crate) asked: u64,
     /// Text of the request under way.
-    current: Option<String>,
-    parts: Vec<Bytes>,
-    outcomes: BTreeMap<u64, Vec<bool>>,
+    pub(crate) current: Option<String>,
+    pub(crate) parts: Vec<Bytes>,
+    pub(crate) outcomes: BTreeMap<u64, Vec<bool>>,
 }
 
-struct WorkerPeer {
-    machine: Option<Worker>,
-    options: WorkerOptions,
-    link: Option<Link>,
+pub(crate) struct WorkerPeer {
+    pub(crate) machine: Option<Worker>,
+    pub(crate) options: WorkerOptions,
+    pub(crate) link: Option<Link>,
     /// Rises with each restart: a handler of an earlier life must not answer for a later one.
-    life: u64,
-    bodies: BTreeMap<u64, Message>,
+    pub(crate) life: u64,
+    pub(crate) bodies: BTreeMap<u64, Message>,
 }
 
 pub(crate) struct World {
-    seed: u64,
-    faults: Faults,
-    random: Random,
-    clock: Clock,
-    now: Duration,
-    network: Network,
-    broker: Option<Broker<Bytes>>,
-    incarnation: u64,
-    clients: Vec<ClientPeer>,
-    workers: Vec<WorkerPeer>,
+    pub(crate) seed: u64,
+    pub(crate) faults: Faults,
+    pub(crate) random: Random,
+    pub(crate) clock: Clock,
+    pub(crate) now: Duration,
+    pub(crate) network: Network,
+    pub(crate) broker: Option<Broker<Bytes>>,
+    pub(crate) incarnation: u64,
+    pub(crate) clients: Vec<ClientPeer>,
+    pub(crate) workers: Vec<WorkerPeer>,
     /// Whose connection it is; kept after its end, for what still arrives.
-    owners: BTreeMap<Link, Owner>,
-    known_to_broker: BTreeSet<Link>,
+    pub(crate) owners: BTreeMap<Link, Owner>,
+    pub(crate) known_to_broker: BTreeSet<Link>,
     /// How often the handler of each request ran.
-    runs: BTreeMap<String, u32>,
+    pub(crate) runs: BTreeMap<String, u32>,
     /// Whether the run ended because nothing was left to do.
-    settled: bool,
+    pub(crate) settled: bool,
     /// Streams that broke after their caller had been given a part: these cannot be begun again.
-    broken_streams: usize,
+    pub(crate) broken_streams: usize,
 }
 
 #[derive(Clone, Copy)]
-enum Owner {
+pub(crate) enum Owner {
     Client(usize),
     Worker(usize),
 }
@@ -187,64 +187,6 @@ impl World {
                 self.settled = true;
                 break;
             }
-        }
-    }
-
-    pub(crate) fn asked(&self) -> usize {
-        self.clients.iter().map(|client| client.asked as usize).sum()
-    }
-
-    pub(crate) fn answered(&self) -> usize {
-        self.clients.iter().flat_map(|client| client.outcomes.values()).filter(|outcome| outcome[0]).count()
-    }
-
-    pub(crate) fn most_runs_of_one_request(&self) -> u32 {
-        self.runs.values().copied().max().unwrap_or(0)
-    }
-
-    /// Answers that came without the client having had to ask again, and streams that broke, make up all that was asked.
-    pub(crate) fn check_all_answered(&self) {
-        assert_eq!(
-            self.answered() + self.broken_streams,
-            self.asked(),
-            "seed {}: every request is answered, but for streams that broke in the middle",
-            self.seed
-        );
-    }
-
-    /// The broker itself hands a lost worker's request on: clients ask again only for streams that broke.
-    pub(crate) fn check_nobody_asked_twice(&self) {
-        let stats = self.broker.as_ref().map(|broker| broker.stats(self.clock.instant(self.now)));
-        let (accepted, exhausted) = stats.map_or((0, 0), |stats| (stats.counters.accepted, stats.counters.exhausted));
-        assert_eq!(
-            accepted as usize + self.broken_streams,
-            self.asked() + exhausted as usize,
-            "seed {}: no client has to ask twice",
-            self.seed
-        );
-    }
-
-    /// What holds in every run, whatever the faults.
-    pub(crate) fn check_promises(&self) {
-        let seed = self.seed;
-        assert!(self.settled, "seed {seed}: everything comes to an end, and nothing is held for ever");
-        for (index, client) in self.clients.iter().enumerate() {
-            for number in 1..=client.asked {
-                let outcomes = client.outcomes.get(&number).map_or(0, Vec::len);
-                assert_eq!(outcomes, 1, "seed {seed}: request {number} of client {index} has exactly one outcome");
-            }
-        }
-        if let Some(broker) = &self.broker {
-            let stats: Stats = broker.stats(self.clock.instant(self.now));
-            let counters = stats.counters;
-            assert_eq!((stats.queued, stats.queued_bytes), (0, 0), "seed {seed}: nothing waits for ever");
-            assert!(stats.in_flight <= stats.workers, "seed {seed}: credit of one per worker");
-            assert_eq!(
-                counters.accepted,
-                counters.answered + counters.expired + counters.exhausted + counters.abandoned + stats.in_flight as u64,
-                "seed {seed}: every accepted request has one fate: {stats:?}"
-            );
-            assert_eq!(counters.malformed, 0, "seed {seed}: our own peers say nothing malformed");
         }
     }
 
@@ -448,81 +390,6 @@ impl World {
         peer.life += 1;
         peer.machine = Some(Worker::new(WorkerConfig::from(&peer.options), now, seed));
         self.drive_worker(index);
-    }
-
-    fn ask(&mut self, index: usize) {
-        let now = self.clock.instant(self.now);
-        let client = &mut self.clients[index];
-        if !client.machine.is_idle() {
-            let later = self.now + self.random.millis(10, 200);
-            self.network.plan(later, Plan::Ask(index));
-            return;
-        }
-        client.asked += 1;
-        let kind = if self.random.chance(10) { "fail" } else { "echo" };
-        let text = format!("{kind} {index}/{}", client.asked);
-        let service = format!("s{}", self.random.below(SERVICES));
-        client.current = Some(text.clone());
-        client.parts.clear();
-        let result = client.machine.start(now, &service, Message::from(text), &RequestOptions::default(), client.mode);
-        assert!(result.is_ok(), "seed {}: {result:?}", self.seed);
-        self.drive_client(index);
-    }
-
-    fn drive_client(&mut self, index: usize) {
-        while let Some(output) = self.clients[index].machine.poll_output() {
-            match output {
-                ClientOutput::Connect { .. } | ClientOutput::Close => {
-                    if let Some(link) = self.clients[index].link.take() {
-                        self.network.close(self.now, link, &mut self.random, false);
-                    }
-                    self.clients[index].unsent = None;
-                }
-                ClientOutput::Send(frames) => self.clients[index].unsent = Some(frames),
-                ClientOutput::Partial(body) => self.clients[index].parts.extend(body),
-                ClientOutput::Done(outcome) => self.on_outcome(index, outcome),
-            }
-        }
-        self.flush_client(index);
-    }
-
-    /// A connection comes up as soon as there is a broker, and takes what waits for it.
-    fn flush_client(&mut self, index: usize) {
-        let client = &mut self.clients[index];
-        if self.broker.is_none() || client.unsent.is_none() {
-            return;
-        }
-        let link = *client.link.get_or_insert_with(|| self.network.open());
-        self.owners.insert(link, Owner::Client(index));
-        if let Some(frames) = client.unsent.take() {
-            self.network.send_to_broker(self.now, link, frames, &mut self.random);
-            client.machine.handle_sent(self.clock.instant(self.now));
-        }
-    }
-
-    fn on_outcome(&mut self, index: usize, outcome: Result<Message, Error>) {
-        let seed = self.seed;
-        let client = &mut self.clients[index];
-        let text = client.current.take().expect("an outcome belongs to a request");
-        match &outcome {
-            Ok(last) => {
-                let mut frames = std::mem::take(&mut client.parts);
-                frames.extend(last.clone());
-                assert_eq!(frames.last().map(|f| &f[..]), Some(text.as_bytes()), "seed {seed}: the right answer");
-                assert!(frames.len() <= 3, "seed {seed}: one stream, not the pieces of two: {frames:?}");
-            }
-            Err(error) => {
-                if let Some(failure) = error.service_error() {
-                    assert_eq!((failure.code, &failure.text), (418, &text), "seed {seed}: the right failure");
-                } else {
-                    assert!(error.is_retryable(), "seed {seed}: {error:?}");
-                    self.broken_streams += usize::from(!client.parts.is_empty());
-                }
-            }
-        }
-        let answered = outcome.as_ref().map_or_else(|error| error.service_error().is_some(), |_| true);
-        let number = client.asked;
-        client.outcomes.entry(number).or_default().push(answered);
     }
 
     fn drive_worker(&mut self, index: usize) {

@@ -197,10 +197,10 @@ impl<F: Frame> Broker<F> {
         let Ok(ToWorker::Request { address, .. }) = mdp::read_to_worker(worker.protocol, lost.frames.clone()) else {
             return;
         };
-        if address.as_ref() == write_address(self.incarnation, delivery) {
-            if let Some(request) = self.requests.get_mut(&request) {
-                request.attempts -= 1;
-            }
+        if address.as_ref() == write_address(self.incarnation, delivery)
+            && let Some(request) = self.requests.get_mut(&request)
+        {
+            request.attempts -= 1;
         }
     }
 

@@ -98,18 +98,18 @@ impl<F: Frame> Broker<F> {
             self.expel(now, id, protocol);
             return;
         }
-        if worker.attempt_ends(attempt_timeout).is_some_and(|ends| now >= ends) {
-            if let WorkerState::Busy { request, .. } = worker.state {
-                self.make_overdue(now, id);
-                self.give_back(now, request);
-            }
+        if worker.attempt_ends(attempt_timeout).is_some_and(|ends| now >= ends)
+            && let WorkerState::Busy { request, .. } = worker.state
+        {
+            self.make_overdue(now, id);
+            self.give_back(now, request);
         }
-        if let Some(worker) = self.workers.get_mut(id) {
-            if now >= worker.heartbeat.next_beat() {
-                worker.heartbeat.sent(now);
-                let frames = mdp::write_to_worker(worker.protocol, ToWorker::Heartbeat);
-                self.outputs.push_back(Transmit { to: id.clone(), frames });
-            }
+        if let Some(worker) = self.workers.get_mut(id)
+            && now >= worker.heartbeat.next_beat()
+        {
+            worker.heartbeat.sent(now);
+            let frames = mdp::write_to_worker(worker.protocol, ToWorker::Heartbeat);
+            self.outputs.push_back(Transmit { to: id.clone(), frames });
         }
         self.arm_worker(id);
     }
