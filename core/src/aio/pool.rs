@@ -360,7 +360,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     fn a_connection_is_used_again_and_closed_when_it_has_been_idle_for_long() {
         let mut router = Router::bind(&["tcp://127.0.0.1:0".to_owned()], 1 << 20, 1 << 20).unwrap();
         let options = Arc::new(ClientOptions::new(&router.endpoints()[0]));
