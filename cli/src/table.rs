@@ -31,7 +31,8 @@ fn cell(value: &Value) -> Cell {
         Value::String(text) => Cell::new(printable(text)),
         Value::Number(number) => Cell::new(number).set_alignment(CellAlignment::Right),
         Value::Array(values) => {
-            let words: Vec<_> = values.iter().map(|value| value.as_str().map_or(value.to_string(), printable)).collect();
+            let words: Vec<_> =
+                values.iter().map(|value| value.as_str().map_or(value.to_string(), printable)).collect();
             Cell::new(words.join(", "))
         }
         other => Cell::new(other),

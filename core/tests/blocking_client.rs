@@ -72,7 +72,8 @@ fn a_message_of_100_megabytes_passes() {
 fn every_attempt_comes_on_a_fresh_connection_and_the_last_answer_counts() {
     let (broker, endpoint) = Raw::router();
     let asking = thread::spawn(move || {
-        let client = Client::with_options(ClientOptions::new(&endpoint).timeout(SHORT).retries(3).deadline(LONG)).unwrap();
+        let client =
+            Client::with_options(ClientOptions::new(&endpoint).timeout(SHORT).retries(3).deadline(LONG)).unwrap();
         client.request("echo", "hello")
     });
     let first = asked(&broker);
@@ -117,7 +118,8 @@ fn the_next_endpoint_is_tried_when_one_is_silent() {
     let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
     let echo = echo(broker.endpoint(), "echo", 2);
     let endpoints = format!("{first}, {}", broker.endpoint());
-    let client = Client::with_options(ClientOptions::new(&endpoints).timeout(SHORT).deadline(LONG).retries(100)).unwrap();
+    let client =
+        Client::with_options(ClientOptions::new(&endpoints).timeout(SHORT).deadline(LONG).retries(100)).unwrap();
     assert!(client.request("echo", "one").is_ok());
     asked(&silent);
     assert!(client.request("echo", "two").is_ok());
@@ -333,7 +335,8 @@ fn a_stream_gives_its_parts_and_leaves_the_client_free() {
 fn a_dropped_stream_and_a_closed_client_end_the_request() {
     let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
     let worker = worker_02(broker.endpoint(), "count");
-    let client = Client::with_options(ClientOptions::new(broker.endpoint()).timeout(LONG).protocol(Protocol::V02)).unwrap();
+    let client =
+        Client::with_options(ClientOptions::new(broker.endpoint()).timeout(LONG).protocol(Protocol::V02)).unwrap();
     let mut parts = client.stream("count", "go").unwrap();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| parts.next().unwrap().unwrap());
@@ -364,9 +367,13 @@ fn a_handlers_failure_and_bad_arguments_are_typed() {
         answer_01(&worker, &request, &[b"MAJORDOMO-ERROR", b"404", b"no such thing"]);
         worker
     });
-    let client = Client::with_options(ClientOptions::new(broker.endpoint()).timeout(LONG).max_message_bytes(1000)).unwrap();
+    let client =
+        Client::with_options(ClientOptions::new(broker.endpoint()).timeout(LONG).max_message_bytes(1000)).unwrap();
     let error = client.request("fails", "hello").unwrap_err();
-    assert_eq!(error.service_error().map(|failure| (failure.code, failure.text.as_str())), Some((404, "no such thing")));
+    assert_eq!(
+        error.service_error().map(|failure| (failure.code, failure.text.as_str())),
+        Some((404, "no such thing"))
+    );
     assert_eq!(kind(client.request("", "hello")), Some(ErrorKind::InvalidArgument));
     assert_eq!(kind(client.request("a\0b", "hello")), Some(ErrorKind::InvalidArgument));
     assert_eq!(kind(client.request("fails", vec![0; 1001])), Some(ErrorKind::TooLarge));

@@ -57,11 +57,15 @@ fn clients_and_workers_of_both_versions_work_together() {
     for (client, request) in [(&old, [b"".as_slice(), b"MDPC01", b"stream", b"go"]), (&new, ask)] {
         client.send(&request);
         let request = worker.recv_work();
-        assert_eq!((request[0].as_slice(), request[1].as_slice(), request[4].as_slice()), (&b"MDPW02"[..], &[2][..], &b"go"[..]));
+        assert_eq!(
+            (request[0].as_slice(), request[1].as_slice(), request[4].as_slice()),
+            (&b"MDPW02"[..], &[2][..], &b"go"[..])
+        );
         worker.send(&[b"MDPW02", &[3], &request[2], b"", b"a", b"b"]);
         worker.send(&[b"MDPW02", &[4], &request[2], b"", b"c"]);
     }
-    let text = |frames: Frames| frames.iter().map(|frame| String::from_utf8_lossy(frame).into_owned()).collect::<Vec<_>>();
+    let text =
+        |frames: Frames| frames.iter().map(|frame| String::from_utf8_lossy(frame).into_owned()).collect::<Vec<_>>();
     assert_eq!(text(old.recv()), ["", "MDPC01", "stream", "a", "b", "c"]);
     assert_eq!(text(new.recv()), ["MDPC02", "\u{2}", "stream", "a", "b"]);
     assert_eq!(text(new.recv()), ["MDPC02", "\u{3}", "stream", "c"]);
@@ -150,7 +154,20 @@ fn hostile_bytes_leave_the_broker_at_work() {
     };
     let broker = broker();
     let words: [&[u8]; 14] = [
-        b"", b"MDPC01", b"MDPW01", b"MDPC02", b"MDPW02", &[1], &[2], &[3], &[4], &[5], &[6], b"echo", b"mmi.service", &[0xff; 300],
+        b"",
+        b"MDPC01",
+        b"MDPW01",
+        b"MDPC02",
+        b"MDPW02",
+        &[1],
+        &[2],
+        &[3],
+        &[4],
+        &[5],
+        &[6],
+        b"echo",
+        b"mmi.service",
+        &[0xff; 300],
     ];
     for _ in 0..20 {
         let peer = Raw::dealer(broker.endpoint());

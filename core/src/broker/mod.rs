@@ -138,8 +138,7 @@ impl Broker {
             if let Some(outcome) = &state.outcome {
                 return outcome.clone();
             }
-            let (guard, timeout) =
-                self.shared.ended.wait_timeout(state, SLICE).unwrap_or_else(PoisonError::into_inner);
+            let (guard, timeout) = self.shared.ended.wait_timeout(state, SLICE).unwrap_or_else(PoisonError::into_inner);
             state = guard;
             if timeout.timed_out() {
                 drop(state);

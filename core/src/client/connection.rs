@@ -104,14 +104,15 @@ impl Connection {
                 self.machine.cancel(Instant::now(), error);
                 continue;
             }
-            let woken = match self.exchange().and_then(|busy| if busy { Ok(None) } else { self.wait(closing).map(Some) }) {
-                Ok(None) => continue,
-                Ok(Some(woken)) => woken,
-                Err(error) => {
-                    self.machine.cancel(Instant::now(), error);
-                    continue;
-                }
-            };
+            let woken =
+                match self.exchange().and_then(|busy| if busy { Ok(None) } else { self.wait(closing).map(Some) }) {
+                    Ok(None) => continue,
+                    Ok(Some(woken)) => woken,
+                    Err(error) => {
+                        self.machine.cancel(Instant::now(), error);
+                        continue;
+                    }
+                };
             let wake = if woken == Woken::Interrupted { Wake::Interrupted } else { Wake::Tick };
             // A stream of small parts must not keep the caller from being asked, nor ask it for each of them.
             if wake == Wake::Interrupted || last_check.elapsed() >= SLICE / 2 {

@@ -119,9 +119,8 @@ impl From<Bytes> for Frame {
             let (data, size) = (bytes.as_ptr(), bytes.len());
             let owner = Box::into_raw(Box::new(bytes));
             // SAFETY: the bytes stay where they are until `release` drops their owner. libzmq only reads them.
-            let result = unsafe {
-                zmq_sys::zmq_msg_init_data(message, data as *mut c_void, size, Some(release), owner.cast())
-            };
+            let result =
+                unsafe { zmq_sys::zmq_msg_init_data(message, data as *mut c_void, size, Some(release), owner.cast()) };
             if result == -1 {
                 out_of_memory(mem::size_of::<zmq_msg_t>());
             }

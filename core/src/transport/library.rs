@@ -30,9 +30,9 @@ pub enum Capability {
 
 /// Says what the libzmq underneath can do.
 pub fn libzmq() -> Libzmq {
-    let disconnect_notice =
-        Context::shared().and_then(|context| Socket::new(zmq::ROUTER, context))
-            .is_ok_and(|socket| socket.set_if_known(ZMQ_DISCONNECT_MSG, b"gone"));
+    let disconnect_notice = Context::shared()
+        .and_then(|context| Socket::new(zmq::ROUTER, context))
+        .is_ok_and(|socket| socket.set_if_known(ZMQ_DISCONNECT_MSG, b"gone"));
     Libzmq { version: zmq::version(), curve: zmq::has("curve").unwrap_or(false), disconnect_notice }
 }
 
@@ -44,7 +44,9 @@ impl Libzmq {
     pub fn require(&self, capability: Capability) -> Result<()> {
         let (has, what) = match capability {
             Capability::Curve => (self.curve, "CURVE (it was built without libsodium)"),
-            Capability::DisconnectNotice => (self.disconnect_notice, "ZMQ_DISCONNECT_MSG (it was built without drafts)"),
+            Capability::DisconnectNotice => {
+                (self.disconnect_notice, "ZMQ_DISCONNECT_MSG (it was built without drafts)")
+            }
         };
         if has {
             return Ok(());

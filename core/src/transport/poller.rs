@@ -87,9 +87,8 @@ impl Poller {
             self.starts.push(self.items.len());
             self.add(&interest);
         }
-        let timeout = timeout.map_or(-1, |timeout| {
-            c_long::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(c_long::MAX)
-        });
+        let timeout = timeout
+            .map_or(-1, |timeout| c_long::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(c_long::MAX));
         // SAFETY: the items' sockets are borrowed by the caller during this call, in this thread alone.
         match unsafe { zmq_sys::zmq_poll(self.items.as_mut_ptr(), self.items.len() as _, timeout) } {
             0 => Ok(Woken::Timeout),

@@ -74,8 +74,7 @@ impl Socket {
 
     fn set(&self, option: u32, value: &[u8]) -> Result<()> {
         // SAFETY: the socket is live and the value's length is right.
-        let result =
-            unsafe { zmq_sys::zmq_setsockopt(self.raw, option as c_int, value.as_ptr().cast(), value.len()) };
+        let result = unsafe { zmq_sys::zmq_setsockopt(self.raw, option as c_int, value.as_ptr().cast(), value.len()) };
         check(result, || format!("libzmq refused socket option {option}"))
     }
 
@@ -179,9 +178,12 @@ pub(super) fn last_errno() -> c_int {
 /// An errno of libzmq or of the operating system, known or not, as an error.
 pub(super) fn os_error(what: &str, errno: c_int) -> Error {
     let kind = match errno {
-        libc::EINVAL | libc::EPROTONOSUPPORT | libc::ENODEV | libc::EADDRNOTAVAIL | libc::ENAMETOOLONG | libc::ENOENT => {
-            ErrorKind::InvalidArgument
-        }
+        libc::EINVAL
+        | libc::EPROTONOSUPPORT
+        | libc::ENODEV
+        | libc::EADDRNOTAVAIL
+        | libc::ENAMETOOLONG
+        | libc::ENOENT => ErrorKind::InvalidArgument,
         libc::EACCES | libc::EPERM => ErrorKind::Denied,
         _ => ErrorKind::Internal,
     };
