@@ -311,10 +311,11 @@ def test_13_a_request_whose_client_has_gone_is_counted_and_frees_its_worker(
     request = worker.recv_request()
     client.close()
     worker.reply(request.address, [b"too late"])
-    # Whether the broker hears first of the closed connection or of the answer decides which of these it is.
+    # Whether the broker hears first of the closed connection or of the answer decides which of these it is; an answer
+    # handed over to a connection that then turns out to be closed is both answered and undeliverable.
     outcomes = ("abandoned", "undeliverable", "answered")
     asker = peers.client(broker, protocol)
-    wait_until(asker, "mmi.stats", lambda stats: sum(stats[name] for name in outcomes) == 1 and stats["in_flight"] == 0)
+    wait_until(asker, "mmi.stats", lambda stats: sum(stats[name] for name in outcomes) >= 1 and stats["in_flight"] == 0)
     again = peers.client(broker, protocol)
     again.send(service, [b"next"])
     assert worker.echo_one() == [b"next"]
