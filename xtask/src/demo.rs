@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: programs in five languages count the words of a folder of texts for each other, over one broker.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::build::Builder;
-use crate::process::Run;
 use crate::project::{Language, Project};
 use crate::textstats::{Answer, Exchange, exchange};
 
@@ -29,7 +28,6 @@ pub(crate) fn run(project: &Project, input: Option<&Path>) -> Result<()> {
     for language in Language::ALL {
         builder.need_language(language)?;
     }
-    require_programs(project)?;
 
     let size: u64 = files.iter().filter_map(|file| file.metadata().ok()).map(|data| data.len()).sum();
     println!("{} files, {} in all; 5 clients send each of them to 5 workers over one broker", files.len(), bytes(size));
@@ -54,63 +52,46 @@ pub(crate) fn run(project: &Project, input: Option<&Path>) -> Result<()> {
     bail!("{} of the demo's promises are not kept", troubles.len());
 }
 
-/// Fails with the name of the first program that does not exist, before anything is started.
-fn require_programs(project: &Project) -> Result<()> {
-    for language in Language::ALL {
-        for program in ["worker", "client"] {
-            let run: Run = project.example(language, "textstats", program);
-            let words = run.words();
-            let file = words.rsplit(' ').next().unwrap_or(&words);
-            if !Path::new(file).exists() && !words.contains(' ') {
-                bail!("there is no {program} in {}: {file} does not exist", language.title());
-            }
-        }
+/// All texts below a folder: regular files without a NUL byte near their beginning.
+fn texts(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (texts, others): (Vec<_>, Vec<_>) = files(folder)?.into_iter().partition(|file| is_text(file));
+    if !others.is_empty() {
+        eprintln!("xtask: {} files are not texts and are left out", others.len());
     }
-    Ok(())
-}
-
-/// All texts below a folder: regular files without a NUL byte near their beginning. What version control, package managers
-/// and compilers keep there is not looked into.
-pub(crate) fn texts(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut others = 0_usize;
-    for entry in WalkDir::new(folder).sort_by_file_name().into_iter().filter_entry(|entry| !is_stored_elsewhere(entry))
-    {
-        let entry = entry.with_context(|| format!("cannot read the folder {}", folder.display()))?;
-        // Links to files count, links to folders do not: they may lead back.
-        if !std::fs::metadata(entry.path()).is_ok_and(|data| data.is_file()) {
-            continue;
-        }
-        if is_text(entry.path()) {
-            files.push(std::path::absolute(entry.path())?);
-        } else {
-            others += 1;
-        }
-    }
-    if others > 0 {
-        eprintln!("xtask: {others} files are not texts and are left out");
-    }
-    if files.is_empty() {
+    if texts.is_empty() {
         bail!("{} has no text file", folder.display());
     }
+    Ok(texts)
+}
+
+/// The project's own documentation: everything in Markdown.
+fn documentation(project: &Project) -> Result<Vec<PathBuf>> {
+    let mut files = files(&project.root)?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "md"));
     Ok(files)
 }
 
-fn documentation(project: &Project) -> Result<Vec<PathBuf>> {
-    let mut files = texts(&project.root)?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "md"));
-    if files.is_empty() {
-        bail!("the project has no documentation");
+/// All files below a folder, except what version control, package managers and compilers keep there.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in WalkDir::new(folder).sort_by_file_name().into_iter().filter_entry(|entry| !is_stored(entry)) {
+        let entry = entry.with_context(|| format!("cannot read the folder {}", folder.display()))?;
+        // Links to files count, links to folders do not: they may lead back.
+        if fs::metadata(entry.path()).is_ok_and(|data| data.is_file()) {
+            files.push(std::path::absolute(entry.path())?);
+        }
     }
     Ok(files)
 }
 
-fn is_stored_elsewhere(entry: &DirEntry) -> bool {
-    let inside = entry.depth() > 0 && entry.file_type().is_dir();
-    inside
-        && (entry.file_name() == ".git"
-            || entry.file_name() == "node_modules"
-            || entry.path().join("CACHEDIR.TAG").exists())
+fn is_stored(entry: &DirEntry) -> bool {
+    if entry.depth() == 0 || !entry.file_type().is_dir() {
+        return false;
+    }
+    let path = entry.path();
+    let is_of_cargo = path.join("CACHEDIR.TAG").exists()
+        || (entry.file_name() == "target" && path.with_file_name("Cargo.toml").exists());
+    is_of_cargo || entry.file_name() == ".git" || entry.file_name() == "node_modules"
 }
 
 /// A file that cannot be read counts as a text, so that its absence is not silent.
