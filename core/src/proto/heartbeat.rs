@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 /// One side's account of both directions of a connection.
 ///
-/// Intervals need not be set equal on both sides: a peer that beats faster than we do is answered at its own pace, so
-/// that its patience is never exceeded.
+/// Intervals need not be set equal on both sides. A peer that beats faster than we do gets an answer to its beats, so that
+/// its patience is never exceeded; one that beats slower is given more time.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     interval: Duration,
@@ -13,26 +13,18 @@ pub(super) struct Heartbeat {
     last_sent: Instant,
     last_heard: Instant,
     last_beat_heard: Instant,
-    /// Shortest useful interval seen from the peer; `None` while it is no shorter than ours.
-    peer_interval: Option<Duration>,
-    /// Longest silence that a HEARTBEAT of the peer has ended: a peer that beats slower than we do is given more time.
+    /// Longest silence that a HEARTBEAT of the peer has ended.
     slowest: Duration,
 }
 
-/// However fast a peer beats, we beat no faster than this.
+/// However fast a peer beats, it is not answered more often than this.
 const FASTEST: Duration = Duration::from_millis(10);
+/// However slow a peer beats, this is the longest interval that it is believed to have.
+const SLOWEST: Duration = Duration::from_secs(60);
 
 impl Heartbeat {
     pub(super) fn new(now: Instant, interval: Duration, liveness: u32) -> Self {
-        Heartbeat {
-            interval,
-            liveness,
-            last_sent: now,
-            last_heard: now,
-            last_beat_heard: now,
-            peer_interval: None,
-            slowest: Duration::ZERO,
-        }
+        Heartbeat { interval, liveness, last_sent: now, last_heard: now, last_beat_heard: now, slowest: Duration::ZERO }
     }
 
     /// Anything was sent: it counts as a sign of life.
@@ -45,22 +37,22 @@ impl Heartbeat {
         self.last_heard = now;
     }
 
-    /// A HEARTBEAT was heard; whether it changed our own pace.
+    /// A HEARTBEAT was heard; whether it wants an answer now, because the peer beats faster than we do.
+    ///
+    /// A beat that follows on the heels of something we sent may itself be an answer, and is not answered: two sides can
+    /// never keep each other going, and a beat that comes too early changes nothing for those to come.
     pub(super) fn beat_heard(&mut self, now: Instant) -> bool {
-        let gap = now.saturating_duration_since(self.last_beat_heard).max(FASTEST);
+        let gap = now.saturating_duration_since(self.last_beat_heard);
         self.last_beat_heard = now;
-        self.slowest = self.slowest.max(self.silence(now)).min(self.interval * 4);
+        self.slowest = self.slowest.max(self.silence(now)).min(SLOWEST);
         self.heard(now);
-        // Three quarters: two sides with the same setting must not chase each other's jitter downwards.
-        let faster = (gap < self.interval * 3 / 4).then_some(gap);
-        let changed = faster != self.peer_interval;
-        self.peer_interval = faster;
-        changed
+        // Three quarters: two sides with the same setting need no answers, whatever their jitter.
+        gap < self.interval * 3 / 4 && now.saturating_duration_since(self.last_sent) >= (gap / 2).max(FASTEST)
     }
 
     /// When the next HEARTBEAT is due.
     pub(super) fn next_beat(&self) -> Instant {
-        self.last_sent + self.peer_interval.unwrap_or(self.interval)
+        self.last_sent + self.interval
     }
 
     /// When the peer's silence has lasted too long.

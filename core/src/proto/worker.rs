@@ -179,8 +179,10 @@ impl Worker {
                 self.detach(now);
             }
             Ok(ToWorker::Heartbeat) => {
-                self.alive(now);
-                self.heartbeat.beat_heard(now);
+                self.failures = 0;
+                if self.heartbeat.beat_heard(now) {
+                    self.send(now, ToBroker::Heartbeat { protocol: self.config.protocol });
+                }
             }
             Ok(ToWorker::Disconnect) => {
                 log::info!("{}: the broker ended the connection", self.config.service);

@@ -274,9 +274,19 @@ impl<F: Frame> Broker<F> {
 
     fn on_beat(&mut self, now: Instant, peer: &[u8]) {
         let interval = self.config.heartbeat;
+        if let Some(worker) = self.workers.get_mut(peer)
+            && worker.beat_heard(now, interval)
+        {
+            self.beat(now, peer);
+        }
+    }
+
+    /// Says HEARTBEAT to a worker.
+    fn beat(&mut self, now: Instant, peer: &[u8]) {
         if let Some(worker) = self.workers.get_mut(peer) {
-            worker.beat_heard(now, interval);
-            self.arm_worker(peer);
+            worker.heartbeat.sent(now);
+            let frames = mdp::write_to_worker(worker.protocol, ToWorker::Heartbeat);
+            self.outputs.push_back(Transmit { to: peer.into(), frames });
         }
     }
 

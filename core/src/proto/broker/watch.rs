@@ -7,11 +7,10 @@ use std::cmp::Reverse;
 use std::time::Instant;
 
 use crate::proto::frame::{Frame, RoutingId};
-use crate::proto::mdp::{self, ToWorker};
 
 use super::service::ServiceName;
 use super::worker::WorkerState;
-use super::{Broker, Transmit, hex};
+use super::{Broker, hex};
 
 /// Whose timer it is. One that does not fit its owner's `armed` mark any more is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,12 +103,8 @@ impl<F: Frame> Broker<F> {
             self.make_overdue(now, id);
             self.give_back(now, request);
         }
-        if let Some(worker) = self.workers.get_mut(id)
-            && now >= worker.heartbeat.next_beat()
-        {
-            worker.heartbeat.sent(now);
-            let frames = mdp::write_to_worker(worker.protocol, ToWorker::Heartbeat);
-            self.outputs.push_back(Transmit { to: id.clone(), frames });
+        if self.workers.get(id).is_some_and(|worker| now >= worker.heartbeat.next_beat()) {
+            self.beat(now, id);
         }
         self.arm_worker(id);
     }

@@ -54,12 +54,12 @@ impl Worker {
         self.expiry().into_iter().chain(self.attempt_ends(attempt_timeout)).fold(beat, Instant::min)
     }
 
-    /// A HEARTBEAT came.
-    pub(super) fn beat_heard(&mut self, now: Instant, interval: Duration) {
-        self.heartbeat.beat_heard(now);
+    /// A HEARTBEAT came; whether it wants an answer.
+    pub(super) fn beat_heard(&mut self, now: Instant, interval: Duration) -> bool {
         // One beat may have crossed the request on its way; one that comes a whole interval later has not.
         if let WorkerState::Busy { since, .. } | WorkerState::Overdue { since, .. } = self.state {
             self.beats_while_busy |= now.saturating_duration_since(since) > interval;
         }
+        self.heartbeat.beat_heard(now)
     }
 }

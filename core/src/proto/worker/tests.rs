@@ -83,14 +83,29 @@ fn any_traffic_is_a_sign_of_life() {
 }
 
 #[test]
-fn a_broker_that_beats_faster_is_answered_at_its_pace() {
+fn a_broker_that_beats_faster_is_answered() {
     let now = Instant::now();
     let mut worker = machine(Protocol::V01, now);
     outputs(&mut worker);
-    say(&mut worker, now + BEAT / 5, ToWorker::Heartbeat);
-    assert_eq!(worker.poll_timeout(), Some(now + BEAT / 5));
-    worker.handle_timeout(now + BEAT / 5);
+    for beat in 1..4 {
+        say(&mut worker, now + BEAT / 5 * beat, ToWorker::Heartbeat);
+        assert_eq!(outputs(&mut worker), ["heartbeat"]);
+    }
+}
+
+#[test]
+fn hasty_beats_and_answers_to_our_own_start_no_storm() {
+    let now = Instant::now();
+    let mut worker = machine(Protocol::V01, now);
+    outputs(&mut worker);
+    let soon = |n: u32| now + BEAT + Duration::from_millis(1) * n;
+    worker.handle_timeout(now + BEAT);
     assert_eq!(outputs(&mut worker), ["heartbeat"]);
+    for n in 1..4 {
+        say(&mut worker, soon(n), ToWorker::Heartbeat);
+    }
+    assert!(outputs(&mut worker).is_empty());
+    assert_eq!(worker.poll_timeout(), Some(now + BEAT * 2), "our own pace is as before");
 }
 
 #[test]
