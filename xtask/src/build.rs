@@ -14,7 +14,7 @@ use crate::stamp::Stamp;
 /// A thing that other things need.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Stage {
-    /// Every crate of the workspace but xtask: libraries, addon, binaries, Rust examples and agent.
+    /// Every crate of the workspace but xtask and the Python binding: libraries, addon, binaries, Rust examples and agent.
     Workspace,
     /// The virtual environment.
     Venv,
@@ -78,7 +78,7 @@ impl<'a> Builder<'a> {
             Stage::Workspace => workspace(project),
             Stage::Venv => setup::venv(project),
             Stage::Wheel => {
-                self.need(&[Stage::Workspace, Stage::Venv])?;
+                self.need(&[Stage::Venv])?;
                 install_wheel(project)
             }
             Stage::NodePackages => setup::node_packages(project),
@@ -100,29 +100,33 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// What cargo leaves to others: xtask has the development profile, and maturin gives the Python binding an environment of its
+/// own, so that cargo and maturin would forever rebuild what the other has built.
+pub(crate) const ALL_BUT_PYTHON: [&str; 5] = ["--workspace", "--exclude", "xtask", "--exclude", "majordomo-python"];
+
 fn workspace(project: &Project) -> Result<()> {
-    project.cargo("build").args(["--workspace", "--exclude", "xtask"]).run()
+    project.cargo("build").args(ALL_BUT_PYTHON).run()
 }
 
 /// Where a wheel for this machine is built.
 const WHEELS: &str = "xtask/wheels";
 
 fn install_wheel(project: &Project) -> Result<()> {
-    let binding = project.path("bindings-python");
-    Stamp::new(&project.target(), "wheel")
-        .files(&project.built().join("lib_majordomo.so"))?
-        .files(&binding.join("python"))?
-        .files(&binding.join("pyproject.toml"))?
-        .files(&binding.join("Cargo.toml"))?
-        .files(&project.path("xtask/requirements.txt"))?
-        .unless_done(&project.venv("mdbroker"), || {
-            eprintln!("xtask: building and installing the wheel");
-            let folder = project.target().join(WHEELS);
-            let _ = fs::remove_dir_all(&folder);
-            wheel(project, &folder, &["--compatibility", "linux"])?;
-            let wheel = only_file(&folder, ".whl")?;
-            setup::pip(project).args(["install", "--force-reinstall", "--no-deps", "--no-index"]).arg(wheel).run()
-        })
+    let mut stamp = Stamp::new(&project.target(), "wheel").text(&project.triple);
+    for source in ["Cargo.toml", "Cargo.lock", "core/Cargo.toml", "core/src", "cli/Cargo.toml", "cli/src", "zmq-sys"] {
+        stamp = stamp.files(&project.path(source))?;
+    }
+    for source in ["Cargo.toml", "pyproject.toml", "README.md", "src", "python"] {
+        stamp = stamp.files(&project.path("bindings-python").join(source))?;
+    }
+    stamp.files(&project.path("xtask/requirements.txt"))?.unless_done(&project.venv("mdbroker"), || {
+        eprintln!("xtask: building and installing the wheel");
+        let folder = project.target().join(WHEELS);
+        let _ = fs::remove_dir_all(&folder);
+        wheel(project, &folder, &["--compatibility", "linux"])?;
+        let wheel = only_file(&folder, ".whl")?;
+        setup::pip(project).args(["install", "--force-reinstall", "--no-deps", "--no-index"]).arg(wheel).run()
+    })
 }
 
 /// Builds the wheel into `folder`.

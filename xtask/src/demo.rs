@@ -10,7 +10,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use walkdir::{DirEntry, WalkDir};
 
-use crate::build::Builder;
+use crate::build::{Builder, Stage};
 use crate::project::{Language, Project};
 use crate::textstats::{Answer, Exchange, exchange};
 
@@ -25,6 +25,7 @@ pub(crate) fn run(project: &Project, input: Option<&Path>) -> Result<()> {
     };
     eprintln!("xtask: building the broker and the programs of five languages");
     let mut builder = Builder::new(project);
+    builder.need(&[Stage::Workspace])?;
     for language in Language::ALL {
         builder.need_language(language)?;
     }

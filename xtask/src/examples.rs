@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::build::Builder;
+use crate::build::{Builder, Stage};
 use crate::demo::troubles;
 use crate::hub::{Hub, output_within};
 use crate::project::{Language, Project};
@@ -27,6 +27,8 @@ pub(crate) struct Check {
 
 /// All examples in all languages.
 pub(crate) fn run(project: &Project, builder: &mut Builder<'_>) -> Result<Vec<Check>> {
+    // The broker.
+    builder.need(&[Stage::Workspace])?;
     let mut checks = Vec::new();
     for example in names(project)? {
         if example == TEXTSTATS {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::build::{Builder, install_c};
+use crate::build::{Builder, Stage, install_c};
 use crate::examples::{Check, same};
 use crate::hub::{Hub, output_within};
 use crate::process::Run;
@@ -29,6 +29,7 @@ struct Snippet {
 
 /// All programs of README.md; every language must have one.
 pub(crate) fn run(project: &Project, builder: &mut Builder<'_>) -> Result<Vec<Check>> {
+    builder.need(&[Stage::Workspace])?;
     let snippets = snippets(&fs::read_to_string(project.path("README.md"))?)?;
     let mut checks = Vec::new();
     for language in Language::ALL {
@@ -80,13 +81,23 @@ fn prepare(project: &Project, folder: &Path, language: Language, source: &str) -
             return Ok(Run::new("node").arg(file));
         }
         Language::Rust => {
-            let mut library = std::ffi::OsString::from("majordomo=");
-            library.push(project.built().join("libmajordomo.rlib"));
-            let mut dependencies = std::ffi::OsString::from("dependency=");
-            dependencies.push(project.built().join("deps"));
-            let rustc =
-                Run::new("rustc").args(["--edition", "2024", "--target", &project.triple, "--extern"]).arg(library);
-            rustc.arg("-L").arg(dependencies).arg("-o").arg(&binary).arg(file).dir(folder).run()?;
+            let word = |name: &str, path: PathBuf| {
+                let mut word = std::ffi::OsString::from(name);
+                word.push(path);
+                word
+            };
+            // Derive macros are built for the machine that compiles, in the folder without a target.
+            Run::new("rustc")
+                .args(["--edition", "2024", "--target", &project.triple, "--extern"])
+                .arg(word("majordomo=", project.built().join("libmajordomo.rlib")))
+                .arg("-L")
+                .arg(word("dependency=", project.built().join("deps")))
+                .arg("-L")
+                .arg(word("dependency=", project.target().join("release/deps")))
+                .arg("-o")
+                .arg(&binary)
+                .arg(file)
+                .run()?;
         }
         Language::C => compile(project, "gcc", "-std=c99", &file, &binary)?,
         Language::Cpp => compile(project, "g++", "-std=c++17", &file, &binary)?,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::build::{Builder, Stage, make};
+use crate::build::{ALL_BUT_PYTHON, Builder, Stage, make};
 use crate::examples::{self, Check};
 use crate::process::Run;
 use crate::project::Project;
@@ -66,7 +66,7 @@ fn run_part(project: &Project, builder: &mut Builder<'_>, part: Part) -> Vec<Sui
     match part {
         Part::Rust => {
             // The simulation runs thousands of seeds: it needs the release profile, which is everybody else's, too.
-            let crates = project.cargo("test").args(["--workspace", "--exclude", "xtask", "--no-fail-fast"]);
+            let crates = project.cargo("test").args(ALL_BUT_PYTHON).arg("--no-fail-fast");
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let xtask = Run::new(cargo).args(["test", "--quiet", "--package", "xtask"]).dir(&project.root);
             vec![
@@ -86,7 +86,13 @@ fn run_part(project: &Project, builder: &mut Builder<'_>, part: Part) -> Vec<Sui
         })],
         Part::C => c_suites(project, builder),
         Part::Conformance => vec![suite("conformance", Runner::Pytest, || {
-            builder.need(&[Stage::Wheel, Stage::Addon, Stage::ConformancePackages, Stage::CAgents])?;
+            builder.need(&[
+                Stage::Workspace,
+                Stage::Wheel,
+                Stage::Addon,
+                Stage::ConformancePackages,
+                Stage::CAgents,
+            ])?;
             let run = pytest(project)?.args(["tests", "--require-agents"]);
             Ok(run.env("MAJORDOMO_TARGET_DIR", project.built()).dir(&project.path("conformance")))
         })],
