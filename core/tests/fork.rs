@@ -9,7 +9,7 @@ use std::process::exit;
 use std::thread;
 
 use majordomo::{ErrorKind, Protocol, Worker};
-use worker_peers::{PATIENCE, RawBroker, kind, options};
+use worker_peers::{Finally, PATIENCE, RawBroker, kind, options};
 
 /// Runs `body` in a child; whether it was true for all of it, and the child then ended as a program does.
 fn in_child(body: impl FnOnce() -> bool) {
@@ -117,10 +117,10 @@ fn forks_at_any_moment_leave_children_that_end() {
         // Locks and turns are taken and freed all the time.
         scope.spawn(|| worker_peers::echo(&worker));
         scope.spawn(|| {
+            let _ending = Finally(|| worker.close());
             for _ in 0..30 {
                 in_child(|| kind(worker.recv()) == Some(ErrorKind::Closed) && !worker.is_busy());
             }
-            worker.close();
         });
         let peer = broker.registered("echo");
         loop {

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use majordomo::{ErrorKind, Message, Protocol, Request, ServiceError, Stop, serve};
-use worker_peers::{PATIENCE, RawBroker, kind, options};
+use worker_peers::{Finally, PATIENCE, RawBroker, kind, options};
 
 type Outcome = Result<Message, ServiceError>;
 
@@ -26,6 +26,7 @@ fn as_many_requests_are_worked_on_at_once_as_there_are_sessions() {
         let options = options(&broker, protocol).concurrency(4);
         let all_here = Barrier::new(4);
         thread::scope(|scope| {
+            let _ending = Finally(|| stop.stop());
             let serving = scope.spawn(|| {
                 serve(options, &stop, |request| {
                     all_here.wait();
@@ -70,6 +71,7 @@ fn a_handler_may_fail_panic_answer_by_itself_or_send_parts() {
         _ => echo(request),
     };
     thread::scope(|scope| {
+        let _ending = Finally(|| stop.stop());
         let serving = scope.spawn(|| serve(options, &stop, handler));
         let peer = broker.registered("echo");
         broker.request(&peer, b"client", &[b"fail"]);
@@ -100,6 +102,7 @@ fn stop_lets_the_requests_in_hand_be_finished_and_answered() {
     let (go_on, goes_on) = mpsc::sync_channel(1);
     let goes_on = std::sync::Mutex::new(goes_on);
     thread::scope(|scope| {
+        let _ending = Finally(|| stop.stop());
         let serving = scope.spawn(|| {
             serve(options, &stop, |request| {
                 arrived.send(()).unwrap();
@@ -124,6 +127,7 @@ fn a_handler_may_stop_the_serving_it_is_part_of() {
     let stop = Stop::new();
     let options = options(&broker, Protocol::V01).drain_timeout(PATIENCE).concurrency(2);
     thread::scope(|scope| {
+        let _ending = Finally(|| stop.stop());
         let serving = scope.spawn(|| {
             serve(options, &stop, |request| {
                 stop.stop();

@@ -4,7 +4,7 @@ use std::thread;
 
 use majordomo::{ErrorKind, Protocol, Worker};
 
-use crate::worker_peers::{RawBroker, echoing, kind, options};
+use crate::worker_peers::{Finally, RawBroker, echoing, kind, options};
 
 #[test]
 fn requests_are_answered_in_the_frames_of_the_specification() {
@@ -12,6 +12,7 @@ fn requests_are_answered_in_the_frames_of_the_specification() {
         let broker = RawBroker::new(protocol);
         let worker = Worker::with_options(options(&broker, protocol)).unwrap();
         thread::scope(|scope| {
+            let _ending = Finally(|| worker.close());
             echoing(scope, &worker);
             let peer = broker.registered("echo");
             let large = vec![7; 1 << 20];
@@ -54,6 +55,7 @@ fn a_stream_that_outruns_the_broker_arrives_whole() {
     let broker = RawBroker::with_room_for(10, "tcp://127.0.0.1:*", Protocol::V02);
     let worker = Worker::with_options(options(&broker, Protocol::V02)).unwrap();
     thread::scope(|scope| {
+        let _ending = Finally(|| worker.close());
         scope.spawn(|| {
             let request = worker.recv().unwrap();
             for part in 0..PARTS {

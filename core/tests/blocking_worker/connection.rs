@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use majordomo::{Broker, BrokerOptions, Protocol, Worker, WorkerOptions};
 
-use crate::worker_peers::{BEAT, RawBroker, echoing, options};
+use crate::worker_peers::{BEAT, Finally, RawBroker, echoing, options};
 
 #[test]
 fn heartbeats_go_out_while_the_handler_computes() {
@@ -16,6 +16,10 @@ fn heartbeats_go_out_while_the_handler_computes() {
         let worker = Worker::with_options(options(&broker, protocol)).unwrap();
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
+            let _ending = Finally(|| {
+                done.store(true, Ordering::Relaxed);
+                worker.close();
+            });
             scope.spawn(|| {
                 let request = worker.recv().unwrap();
                 while !done.load(Ordering::Relaxed) {
@@ -40,6 +44,10 @@ fn a_broker_that_beats_fast_hears_a_slow_worker_that_computes_at_its_own_pace() 
     let worker = Worker::with_options(slow).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _ending = Finally(|| {
+            done.store(true, Ordering::Relaxed);
+            worker.close();
+        });
         scope.spawn(|| {
             let request = worker.recv().unwrap();
             while !done.load(Ordering::Relaxed) {
@@ -73,6 +81,10 @@ fn a_busy_worker_stays_with_a_broker_that_is_silent_towards_it() {
     let worker = Worker::with_options(options(&broker, Protocol::V01).liveness(8)).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _ending = Finally(|| {
+            done.store(true, Ordering::Relaxed);
+            worker.close();
+        });
         scope.spawn(|| {
             let request = worker.recv().unwrap();
             while !done.load(Ordering::Relaxed) {
@@ -97,6 +109,7 @@ fn a_worker_registers_again_after_silence_and_is_not_deaf_meanwhile() {
         let broker = RawBroker::new(protocol);
         let worker = Worker::with_options(options(&broker, protocol).liveness(8)).unwrap();
         thread::scope(|scope| {
+            let _ending = Finally(|| worker.close());
             echoing(scope, &worker);
             let first = broker.registered("echo");
             let second = broker.registered("echo");
@@ -114,6 +127,7 @@ fn a_worker_registers_again_after_disconnect_and_is_not_deaf_meanwhile() {
         let broker = RawBroker::new(protocol);
         let worker = Worker::with_options(options(&broker, protocol)).unwrap();
         thread::scope(|scope| {
+            let _ending = Finally(|| worker.close());
             echoing(scope, &worker);
             let first = broker.registered("echo");
             broker.disconnect(&first);
@@ -132,6 +146,7 @@ fn a_worker_finds_a_broker_that_was_restarted() {
     let endpoint = broker.endpoint.clone();
     let worker = Worker::with_options(options(&broker, Protocol::V01).reconnect(BEAT).liveness(8)).unwrap();
     thread::scope(|scope| {
+        let _ending = Finally(|| worker.close());
         echoing(scope, &worker);
         broker.registered("echo");
         drop(broker);
@@ -159,6 +174,7 @@ fn an_answer_to_a_lost_connection_is_dropped_and_the_next_request_served() {
     broker.disconnect(&peer);
     // The worker does not register again before the handler is done: nobody could work on what came.
     thread::scope(|scope| {
+        let _ending = Finally(|| worker.close());
         scope.spawn(|| {
             assert!(request.reply("nobody waits for this").is_ok());
             let request = worker.recv().unwrap();
@@ -197,6 +213,7 @@ fn the_next_endpoint_is_tried_when_one_is_silent() {
     let both = format!("{},{}", silent.endpoint, broker.endpoint);
     let worker = Worker::with_options(WorkerOptions::new(&both, "echo").heartbeat(BEAT).liveness(8)).unwrap();
     thread::scope(|scope| {
+        let _ending = Finally(|| worker.close());
         echoing(scope, &worker);
         silent.registered("echo");
         let peer = broker.registered("echo");
@@ -264,9 +281,11 @@ fn heartbeat_settings_may_differ_between_the_two_sides() {
         for receiving in [true, false] {
             let broker = Broker::with_options(BrokerOptions::new("tcp://127.0.0.1:*").heartbeat(broker_beat)).unwrap();
             let front = RawBroker::new(Protocol::V01);
-            let worker = Worker::with_options(WorkerOptions::new(&front.endpoint, "echo").heartbeat(worker_beat)).unwrap();
+            let worker =
+                Worker::with_options(WorkerOptions::new(&front.endpoint, "echo").heartbeat(worker_beat)).unwrap();
             let passed = Passed::default();
             thread::scope(|scope| {
+                let _ending = Finally(|| worker.close());
                 let worker = &worker;
                 // The beater alone keeps the connection where nobody receives.
                 scope.spawn(move || receiving.then(|| assert!(worker.recv().is_err())));

@@ -4,7 +4,7 @@ use std::thread;
 
 use majordomo::{ErrorKind, Protocol, Worker};
 
-use crate::worker_peers::{BEAT, PATIENCE, RawBroker, kind, options};
+use crate::worker_peers::{BEAT, Finally, PATIENCE, RawBroker, kind, options};
 
 #[test]
 fn a_drain_finishes_the_request_in_hand_and_says_disconnect() {
@@ -14,6 +14,7 @@ fn a_drain_finishes_the_request_in_hand_and_says_disconnect() {
     broker.request(&peer, b"client", &[b"hi"]);
     let request = worker.recv().unwrap();
     thread::scope(|scope| {
+        let _ending = Finally(|| worker.close());
         scope.spawn(|| worker.drain());
         scope.spawn(|| assert_eq!(kind(worker.recv()), Some(ErrorKind::Closed)));
         broker.hear_beats(&peer, 3);
@@ -55,6 +56,7 @@ fn close_ends_a_recv_of_another_thread() {
     let worker = Worker::with_options(options(&broker, Protocol::V01)).unwrap();
     let peer = broker.registered("echo");
     thread::scope(|scope| {
+        let _ending = Finally(|| worker.close());
         let receiving = scope.spawn(|| kind(worker.recv()));
         while !worker.is_busy() {
             thread::yield_now();
@@ -76,6 +78,7 @@ fn close_ends_a_recv_that_waits_for_the_handler() {
     broker.request(&peer, b"client", &[b"hi"]);
     let request = worker.recv().unwrap();
     thread::scope(|scope| {
+        let _ending = Finally(|| worker.close());
         let receiving = scope.spawn(|| kind(worker.recv()));
         while !worker.is_busy() {
             thread::yield_now();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use majordomo::{ErrorKind, Message, Protocol, Wake, Worker, WorkerOptions};
 
-use crate::worker_peers::{BEAT, PATIENCE, RawBroker, kind, options};
+use crate::worker_peers::{BEAT, Finally, PATIENCE, RawBroker, kind, options};
 
 #[test]
 fn recv_gives_up_after_its_timeout() {
@@ -45,6 +45,7 @@ fn a_recv_that_waits_for_its_turn_asks_too() {
     let broker = RawBroker::new(Protocol::V01);
     let worker = Worker::with_options(options(&broker, Protocol::V01)).unwrap();
     thread::scope(|scope| {
+        let _ending = Finally(|| worker.close());
         scope.spawn(|| assert_eq!(kind(worker.recv()), Some(ErrorKind::Closed)));
         while !worker.is_busy() {
             thread::yield_now();
@@ -105,6 +106,7 @@ fn a_recv_that_waits_for_the_handler_goes_on_when_another_thread_answers() {
     let (sender, receiver) = mpsc::channel::<majordomo::Request>();
     let mut ticks = 0;
     thread::scope(|scope| {
+        let _ending = Finally(|| worker.close());
         scope.spawn(move || {
             for request in receiver {
                 request.reply(request.body().clone()).unwrap();

@@ -1,6 +1,13 @@
 //! What the worker's tests talk to: a broker that is a bare ROUTER, its frames typed from the specifications.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "shared by tests, which may panic")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "shared by tests, which may panic"
+)]
 
 use std::time::Duration;
 
@@ -112,13 +119,21 @@ impl RawBroker {
     /// Waits for this many heartbeats of `peer`, with nothing in between.
     pub fn hear_beats(&self, peer: &[u8], count: usize) {
         for _ in 0..count {
-            assert_eq!(self.recv(), (peer.to_vec(), self.message(self.words.heartbeat, &[])), "a HEARTBEAT was to come");
+            assert_eq!(
+                self.recv(),
+                (peer.to_vec(), self.message(self.words.heartbeat, &[])),
+                "a HEARTBEAT was to come"
+            );
         }
     }
 
     /// Waits for the final answer of `peer` to the request of client `address`.
     pub fn answered(&self, peer: &[u8], address: &[u8], body: &[&[u8]]) {
-        assert_eq!(self.recv_word(), (peer.to_vec(), self.answer(self.words.last, address, body)), "an answer was to come");
+        assert_eq!(
+            self.recv_word(),
+            (peer.to_vec(), self.answer(self.words.last, address, body)),
+            "an answer was to come"
+        );
     }
 
     pub fn partly_answered(&self, peer: &[u8], address: &[u8], body: &[&[u8]]) {
@@ -168,6 +183,15 @@ impl RawBroker {
 /// A worker of `echo` that beats as tests like it and is patient enough not to leave a broker that is silent.
 pub fn options(broker: &RawBroker, protocol: Protocol) -> WorkerOptions {
     WorkerOptions::new(&broker.endpoint, "echo").protocol(protocol).heartbeat(BEAT).liveness(1000)
+}
+
+/// Does this at the end, also of a test that fails: threads that wait for something must not outlast it.
+pub struct Finally<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// Answers what comes with itself until the worker closes.
