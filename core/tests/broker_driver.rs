@@ -1,5 +1,10 @@
 //! The broker on real sockets, with peers that contain none of our code.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where something is not as it must be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it must be"
+)]
 
 mod blocking_peers;
 

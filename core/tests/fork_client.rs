@@ -1,5 +1,10 @@
 //! What becomes of clients and brokers in a forked child: handles from before say `Closed`, new ones work.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where something is not as it must be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it must be"
+)]
 
 mod blocking_peers;
 

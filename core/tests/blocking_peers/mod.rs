@@ -1,28 +1,33 @@
 //! Peers made of raw sockets, for tests of the broker and the blocking half.
-#![allow(dead_code, reason = "each test binary uses some of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test binary uses some of it, and ends where something is not as it must be"
+)]
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// How long any test waits for something that must happen, in milliseconds.
-pub const PATIENCE: i64 = 30_000;
+pub(crate) const PATIENCE: i64 = 30_000;
 
-pub type Frames = Vec<Vec<u8>>;
+pub(crate) type Frames = Vec<Vec<u8>>;
 
 /// A raw socket that gives up after a while instead of hanging the tests.
-pub struct Raw {
-    pub socket: zmq::Socket,
+pub(crate) struct Raw {
+    pub(crate) socket: zmq::Socket,
 }
 
 impl Raw {
-    pub fn dealer(endpoint: &str) -> Raw {
+    pub(crate) fn dealer(endpoint: &str) -> Raw {
         let raw = Raw::new(zmq::DEALER);
         raw.socket.connect(endpoint).unwrap();
         raw
     }
 
     /// A dealer that takes in little before its owner reads.
-    pub fn new_slow_dealer(endpoint: &str) -> Raw {
+    pub(crate) fn new_slow_dealer(endpoint: &str) -> Raw {
         let raw = Raw::new(zmq::DEALER);
         raw.socket.set_rcvhwm(10).unwrap();
         raw.socket.connect(endpoint).unwrap();
@@ -30,7 +35,7 @@ impl Raw {
     }
 
     /// A dealer whose routing id is chosen.
-    pub fn named_dealer(id: &[u8], endpoint: &str) -> Raw {
+    pub(crate) fn named_dealer(id: &[u8], endpoint: &str) -> Raw {
         let raw = Raw::new(zmq::DEALER);
         raw.socket.set_identity(id).unwrap();
         raw.socket.connect(endpoint).unwrap();
@@ -38,7 +43,7 @@ impl Raw {
     }
 
     /// A raw broker on a free port, and its endpoint.
-    pub fn router() -> (Raw, String) {
+    pub(crate) fn router() -> (Raw, String) {
         let raw = Raw::new(zmq::ROUTER);
         raw.socket.bind("tcp://127.0.0.1:*").unwrap();
         let endpoint = raw.socket.get_last_endpoint().unwrap().unwrap();
@@ -54,16 +59,16 @@ impl Raw {
         Raw { socket }
     }
 
-    pub fn send(&self, frames: &[&[u8]]) {
+    pub(crate) fn send(&self, frames: &[&[u8]]) {
         self.socket.send_multipart(frames, 0).unwrap();
     }
 
-    pub fn recv(&self) -> Frames {
+    pub(crate) fn recv(&self) -> Frames {
         self.socket.recv_multipart(0).expect("nothing came")
     }
 
     /// The next message that is not a heartbeat.
-    pub fn recv_work(&self) -> Frames {
+    pub(crate) fn recv_work(&self) -> Frames {
         loop {
             let frames = self.recv();
             let heartbeat = (frames.len() == 3 && frames[1] == b"MDPW01" && frames[2] == [4])
@@ -76,7 +81,7 @@ impl Raw {
 }
 
 /// Signs a 0.1 worker on, and waits until the broker says so.
-pub fn worker_01(endpoint: &str, service: &str) -> Raw {
+pub(crate) fn worker_01(endpoint: &str, service: &str) -> Raw {
     let raw = Raw::dealer(endpoint);
     raw.send(&[b"", b"MDPW01", &[1], service.as_bytes()]);
     await_worker(endpoint, service);
@@ -84,7 +89,7 @@ pub fn worker_01(endpoint: &str, service: &str) -> Raw {
 }
 
 /// Signs a 0.2 worker on, and waits until the broker says so.
-pub fn worker_02(endpoint: &str, service: &str) -> Raw {
+pub(crate) fn worker_02(endpoint: &str, service: &str) -> Raw {
     let raw = Raw::dealer(endpoint);
     raw.send(&[b"MDPW02", &[1], service.as_bytes()]);
     await_worker(endpoint, service);
@@ -92,7 +97,7 @@ pub fn worker_02(endpoint: &str, service: &str) -> Raw {
 }
 
 /// Asks the broker until it knows a worker of this service. Each question is a full round trip.
-pub fn await_worker(endpoint: &str, service: &str) {
+pub(crate) fn await_worker(endpoint: &str, service: &str) {
     let raw = Raw::dealer(endpoint);
     loop {
         raw.send(&[b"", b"MDPC01", b"mmi.service", service.as_bytes()]);
@@ -104,14 +109,14 @@ pub fn await_worker(endpoint: &str, service: &str) {
 }
 
 /// Answers a 0.1 request with these frames.
-pub fn answer_01(worker: &Raw, request: &[Vec<u8>], body: &[&[u8]]) {
+pub(crate) fn answer_01(worker: &Raw, request: &[Vec<u8>], body: &[&[u8]]) {
     let mut frames: Vec<&[u8]> = vec![b"", b"MDPW01", &[3], &request[3], b""];
     frames.extend(body);
     worker.send(&frames);
 }
 
 /// A 0.1 worker on a thread of its own that answers this many requests with their own bodies.
-pub fn echo(endpoint: &str, service: &str, requests: usize) -> JoinHandle<()> {
+pub(crate) fn echo(endpoint: &str, service: &str, requests: usize) -> JoinHandle<()> {
     let worker = worker_01(endpoint, service);
     thread::spawn(move || {
         for _ in 0..requests {
@@ -126,4 +131,4 @@ pub fn echo(endpoint: &str, service: &str, requests: usize) -> JoinHandle<()> {
 }
 
 /// A duration that no test reaches.
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
