@@ -3,7 +3,7 @@
 //! Whoever lets go of the session says when it is due next; whoever waits for messages on it looks after it and says that
 //! nothing is. The beater sleeps until then. It is woken only where the next moment is earlier than it had planned for, and
 //! then keeps to the new plan even if the session is looked after again. So messages, which only put off what is due, cost
-//! it nothing: it wakes about twice in an interval.
+//! it nothing: it wakes about twice in an interval, and a few times a second while handlers run.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};

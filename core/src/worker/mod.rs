@@ -205,12 +205,22 @@ impl Inner {
     }
 
     fn receive(self: &Arc<Self>, deadline: Option<Instant>, check: Check<'_>) -> Result<Option<Request>> {
+        let result = self.wait_for_request(deadline, check);
+        if self.origin.is_here() {
+            // Who looks after the connection now is the beater.
+            self.hold().receiving = false;
+        }
+        result
+    }
+
+    fn wait_for_request(self: &Arc<Self>, deadline: Option<Instant>, check: Check<'_>) -> Result<Option<Request>> {
         let mut asked = Instant::now();
         loop {
             // `check` may have forked.
             self.origin.check("worker")?;
             let mut session = self.hold();
             session.receiver_waits = false;
+            session.receiving = true;
             session.obey(self);
             session.pump()?;
             if let Some((number, body)) = session.take_request() {
@@ -228,6 +238,7 @@ impl Inner {
             let woken = if session.is_busy() {
                 // The handler has a request. The beater looks after the connection until it is answered.
                 session.receiver_waits = true;
+                session.receiving = false;
                 drop(session);
                 Poller::default().poll([Interest::waker(&self.waker)], Some(longest))?
             } else {

@@ -18,6 +18,10 @@ use super::Inner;
 const LINGER: Duration = Duration::from_secs(1);
 /// First pause before libzmq tries again to connect.
 const RECONNECT_MIN: Duration = Duration::from_millis(100);
+/// Shortest and longest pause between looks at what came while nobody receives: short enough for any broker's patience,
+/// long enough to cost nothing.
+const LOOK_MIN: Duration = Duration::from_millis(5);
+const LOOK_MAX: Duration = Duration::from_millis(50);
 /// How many messages are read before timers and other threads get their turn.
 const BATCH: usize = 64;
 
@@ -25,6 +29,8 @@ pub(super) struct Session {
     machine: Machine,
     endpoints: Vec<String>,
     connecting: DealerOptions,
+    /// Pause between looks at what came while nobody receives.
+    look: Duration,
     /// A connection that takes nothing for so long is given up.
     patience: Duration,
     dealer: Option<Dealer>,
@@ -37,6 +43,8 @@ pub(super) struct Session {
     stuck: Instant,
     /// The request that the machine has given and nobody has taken yet.
     request: Option<(u64, Message)>,
+    /// A `recv` is under way, which will be back at once.
+    pub(super) receiving: bool,
     /// A `recv` waits for the handler to be done with its request.
     pub(super) receiver_waits: bool,
     poller: Poller,
@@ -53,12 +61,14 @@ impl Session {
                 reconnect_max: options.reconnect,
                 max_message_bytes: options.max_message_bytes,
             },
+            look: (options.heartbeat / 4).clamp(LOOK_MIN, LOOK_MAX),
             patience: options.heartbeat.saturating_mul(options.liveness),
             dealer: None,
             was_up: false,
             unsent: VecDeque::new(),
             stuck: Instant::now(),
             request: None,
+            receiving: false,
             receiver_waits: false,
             poller: Poller::default(),
         };
@@ -86,13 +96,15 @@ impl Session {
         self.request.take()
     }
 
-    /// When the session must be looked after: what the machine wants, or another try to send.
+    /// When the session must be looked after by somebody else than who lets go of it now: what the machine wants, another
+    /// try to send, or a look at what came. A broker that beats faster than we do waits for answers to its beats.
     pub(super) fn due(&self) -> Option<Instant> {
+        let look = (self.dealer.is_some() && !self.receiving).then(|| Instant::now() + self.look);
         let retry = (!self.unsent.is_empty()).then(|| {
             let pause = self.stuck.elapsed() / 4;
             Instant::now() + pause.clamp(Duration::from_millis(5), Duration::from_millis(100))
         });
-        self.machine.poll_timeout().into_iter().chain(retry).min()
+        self.machine.poll_timeout().into_iter().chain(retry).chain(look).min()
     }
 
     /// Whether the connection has taken all there was to send. One that takes nothing for too long is given up.

@@ -127,6 +127,22 @@ impl RawBroker {
         }
     }
 
+    /// Beats at a pace of its own until `peer` has beaten so often.
+    pub fn beat_until_answered(&self, peer: &[u8], count: usize) {
+        let mut answers = 0;
+        for _ in 0..1000 {
+            self.beat(peer);
+            if zmq::poll(&mut [self.poll_item()], BEAT.as_millis() as i64).unwrap() > 0 {
+                self.hear_beats(peer, 1);
+                answers += 1;
+            }
+            if answers == count {
+                return;
+            }
+        }
+        panic!("{answers} answers to a thousand beats");
+    }
+
     /// Waits for the final answer of `peer` to the request of client `address`.
     pub fn answered(&self, peer: &[u8], address: &[u8], body: &[&[u8]]) {
         assert_eq!(
