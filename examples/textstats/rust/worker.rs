@@ -24,8 +24,7 @@ fn statistics(text: &[u8]) -> String {
     }
     let mut top: Vec<_> = counts.into_iter().collect();
     top.sort_by(|(a, m), (b, n)| n.cmp(m).then_with(|| a.cmp(b)));
-    let top: Vec<_> =
-        top.iter().take(10).map(|(word, count)| format!("[\"{}\",{count}]", escape(word))).collect();
+    let top: Vec<_> = top.iter().take(10).map(|(word, count)| format!("[\"{}\",{count}]", escape(word))).collect();
 
     format!("{{\"lines\":{lines},\"words\":{words},\"characters\":{characters},\"top\":[{}]}}", top.join(","))
 }
