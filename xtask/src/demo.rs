@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: programs in five languages count the words of a folder of texts for each other, over one broker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -112,13 +112,15 @@ pub(crate) fn troubles(result: &Exchange, files: &[PathBuf]) -> Vec<String> {
         by_request.entry((answer.file, answer.client, answer.worker)).or_default().push(answer);
     }
     for (position, file) in files.iter().enumerate() {
-        let mut replies: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut replies: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for client in Language::ALL {
             for worker in Language::ALL {
                 let pair = format!("{} client, {} worker", client.title(), worker.title());
                 let answers = by_request.get(&(position, client, worker)).map_or(&[][..], Vec::as_slice);
                 match answers {
-                    [Answer { outcome: Ok(reply), .. }] => replies.entry(reply).or_default().push(pair),
+                    [Answer { outcome: Ok(reply), .. }] => {
+                        replies.entry(reply).or_default().insert(worker.title());
+                    }
                     [Answer { outcome: Err(error), .. }] => {
                         troubles.push(format!("{}: {error} ({pair})", file.display()))
                     }
@@ -128,9 +130,12 @@ pub(crate) fn troubles(result: &Exchange, files: &[PathBuf]) -> Vec<String> {
             }
         }
         if replies.len() > 1 {
-            let sides: Vec<String> =
-                replies.iter().map(|(reply, pairs)| format!("{} say {reply}", pairs.join("; "))).collect();
-            troubles.push(format!("{}: the workers do not agree: {}", file.display(), sides.join(" | ")));
+            let sides = replies.iter().map(|(reply, workers)| {
+                let workers: Vec<&str> = workers.iter().copied().collect();
+                format!("{}: {reply}", workers.join(", "))
+            });
+            let sides: Vec<String> = sides.collect();
+            troubles.push(format!("{}: the workers do not agree: {}", file.display(), sides.join("; ")));
         }
     }
     troubles
