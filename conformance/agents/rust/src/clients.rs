@@ -147,11 +147,11 @@ fn never(_: Wake) -> ControlFlow<()> {
 }
 
 fn request_options(command: &Command) -> RequestOptions {
-    let mut options = RequestOptions::default();
-    options.timeout = command.millis("timeout_ms");
-    options.retries = command.count("retries");
-    options.deadline = command.millis("deadline_ms");
-    options
+    RequestOptions {
+        timeout: command.millis("timeout_ms"),
+        retries: command.count("retries"),
+        deadline: command.millis("deadline_ms"),
+    }
 }
 
 fn client_options(command: &Command) -> Result<ClientOptions, Problem> {
