@@ -92,9 +92,10 @@ fn a_fork_in_the_middle_of_a_wait_ends_the_wait_in_the_child() {
     let worker = Worker::with_options(options(&broker, Protocol::V01)).unwrap();
     let mut child = None;
     let result = worker.recv_with(None, &mut |_| match child {
-        // SAFETY: as in `in_child`.
         None => {
-            child = Some(unsafe { libc::fork() });
+            // SAFETY: as in `in_child`.
+            let pid = unsafe { libc::fork() };
+            child = Some(pid);
             ControlFlow::Continue(())
         }
         Some(_) => ControlFlow::Break(()),
