@@ -35,9 +35,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ours: about promises that only our broker makes")
     config.addinivalue_line("markers", "our_worker: the worker does what a stranger's cannot, such as failing")
-    seed = config.getoption("--seed")
-    config.majordomo_seed = seed if seed is not None else int.from_bytes(os.urandom(4), "big")  # type: ignore[attr-defined]
+    config.majordomo_seed = chosen_seed(config)  # type: ignore[attr-defined]
     config.majordomo_specs = chosen_specs(config)  # type: ignore[attr-defined]
+
+
+def chosen_seed(config: pytest.Config) -> int:
+    """The seed that was asked for, the one of the process that shares out the tests, or a fresh one."""
+    shared: dict[str, int] = getattr(config, "workerinput", {})
+    seed = config.getoption("--seed")
+    return seed if seed is not None else shared.get("majordomo_seed", int.from_bytes(os.urandom(4), "big"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Gives the processes of pytest-xdist, if the tests are shared out, one seed."""
+    node.workerinput["majordomo_seed"] = node.config.majordomo_seed
 
 
 def pytest_report_header(config: pytest.Config) -> str:

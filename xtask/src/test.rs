@@ -93,7 +93,8 @@ fn run_part(project: &Project, builder: &mut Builder<'_>, part: Part) -> Vec<Sui
                 Stage::ConformancePackages,
                 Stage::CAgents,
             ])?;
-            let run = pytest(project)?.args(["tests", "--require-agents"]);
+            // Most of these tests wait for something: three at a time keep two cores busy.
+            let run = pytest(project)?.args(["tests", "--require-agents", "--numprocesses=3", "--dist=worksteal"]);
             Ok(run.env("MAJORDOMO_TARGET_DIR", project.built()).dir(&project.path("conformance")))
         })],
         Part::Examples => vec![checks("examples", || examples::run(project, builder))],
