@@ -252,11 +252,11 @@ impl World {
                 self.drive_worker(index);
             }
         }
-        if let Some(broker) = &mut self.broker {
-            if broker.poll_timeout().is_some_and(|at| at <= now) {
-                broker.handle_timeout(now);
-                self.drive_broker();
-            }
+        if let Some(broker) = &mut self.broker
+            && broker.poll_timeout().is_some_and(|at| at <= now)
+        {
+            broker.handle_timeout(now);
+            self.drive_broker();
         }
     }
 
