@@ -29,6 +29,9 @@ use crate::options::{Endpoints, duration, protocol as set_protocol, set_number, 
 /// - ``max_message_bytes`` (256 MiB): largest message sent or accepted;
 /// - ``drain_timeout`` (5): how long ``drain`` waits for requests in hand.
 ///
+/// A worker holds one request at a time: the next one comes when the last one is answered, by whichever thread. A loop
+/// that goes on while it keeps a request that nobody answers waits for ever.
+///
 /// Raises InvalidArgument for a service name or an option that is out of range.
 #[pyclass(frozen, module = "majordomo")]
 pub(crate) struct Worker {
