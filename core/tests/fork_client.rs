@@ -10,6 +10,7 @@ mod blocking_peers;
 
 use std::ops::ControlFlow;
 use std::process::exit;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -83,8 +84,11 @@ fn handles_from_before_are_closed_in_the_child_and_go_on_in_the_parent() {
 #[test]
 fn a_fork_in_the_middle_of_a_call_ends_the_call_in_the_child_only() {
     let (broker, endpoint) = Raw::router();
+    let asked = Arc::new(AtomicBool::new(false));
+    let seen = asked.clone();
     let answering = thread::spawn(move || {
         let request = broker.recv();
+        seen.store(true, Ordering::Release);
         // The answer comes only when the parent has seen its child end.
         let done = broker.recv();
         assert_eq!(done[0], b"done");
@@ -94,7 +98,8 @@ fn a_fork_in_the_middle_of_a_call_ends_the_call_in_the_child_only() {
     let client = patient(&endpoint);
     let mut child = None;
     let outcome = client.request_with("echo", "hello".into(), &RequestOptions::default(), &mut |_| {
-        if child.is_none() {
+        // In the middle: the request is out, the reply is not there.
+        if child.is_none() && asked.load(Ordering::Acquire) {
             // SAFETY: as in `in_child`.
             let pid = unsafe { libc::fork() };
             child = Some(pid);
