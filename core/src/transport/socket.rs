@@ -81,16 +81,16 @@ impl Socket {
     pub(super) fn connect(&self, endpoint: &str) -> Result<()> {
         let address = c_string(endpoint)?;
         // SAFETY: the socket is live, the address ends in NUL.
-        let result = unsafe { zmq_sys::zmq_connect(self.raw, address.as_ptr()) };
-        check(result, || format!("cannot connect to {endpoint}"))
+        uninterrupted(|| unsafe { zmq_sys::zmq_connect(self.raw, address.as_ptr()) })
+            .map_err(|errno| os_error(&format!("cannot connect to {endpoint}"), errno))
     }
 
     /// Listens; the endpoint with its port filled in.
     pub(super) fn bind(&self, endpoint: &str) -> Result<String> {
         let address = c_string(endpoint)?;
         // SAFETY: the socket is live, the address ends in NUL.
-        let result = unsafe { zmq_sys::zmq_bind(self.raw, address.as_ptr()) };
-        check(result, || format!("cannot listen on {endpoint}"))?;
+        uninterrupted(|| unsafe { zmq_sys::zmq_bind(self.raw, address.as_ptr()) })
+            .map_err(|errno| os_error(&format!("cannot listen on {endpoint}"), errno))?;
         self.last_endpoint()
     }
 
@@ -98,8 +98,8 @@ impl Socket {
     pub(super) fn monitor(&self, address: &str, events: u32) -> Result<()> {
         let address = c_string(address)?;
         // SAFETY: the socket is live, the address ends in NUL.
-        let result = unsafe { zmq_sys::zmq_socket_monitor(self.raw, address.as_ptr(), events as c_int) };
-        check(result, || "libzmq refuses to report on a socket".to_owned())
+        uninterrupted(|| unsafe { zmq_sys::zmq_socket_monitor(self.raw, address.as_ptr(), events as c_int) })
+            .map_err(|errno| os_error("libzmq refuses to report on a socket", errno))
     }
 
     /// Ends the reports. In a child of fork() the socket is left alone.
@@ -200,6 +200,17 @@ fn errno_text(errno: c_int) -> String {
         54 => "no I/O thread (EMTHREAD)".to_owned(),
         _ => io::Error::from_raw_os_error(errno).to_string(),
     }
+}
+
+/// Repeats a call that a signal interrupted: libzmq looks at its mail first, and has then done nothing else yet.
+fn uninterrupted(mut call: impl FnMut() -> c_int) -> std::result::Result<(), c_int> {
+    while call() == -1 {
+        match last_errno() {
+            libc::EINTR => {}
+            errno => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 fn check(result: c_int, what: impl FnOnce() -> String) -> Result<()> {
