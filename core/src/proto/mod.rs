@@ -6,10 +6,12 @@
 
 pub mod broker;
 pub mod client;
+mod discovery;
 mod failure;
 mod frame;
 mod heartbeat;
 pub mod mdp;
+pub mod mdpx;
 pub mod mmi;
 pub mod worker;
 

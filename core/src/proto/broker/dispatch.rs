@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::options::Protocol;
 use crate::proto::failure;
 use crate::proto::frame::{Frame, RoutingId};
-use crate::proto::mdp::{self, Part, ToClient, ToWorker};
+use crate::proto::mdp::{self, Part, ToClient, ToWorker, Version};
 
 use super::request::{Request, RequestId, byte_len, cost};
 use super::service::ServiceName;
@@ -47,7 +46,7 @@ impl<F: Frame> Broker<F> {
     }
 
     /// Takes a request in and hands it out if a worker is idle.
-    pub(super) fn accept(&mut self, now: Instant, peer: &[u8], protocol: Protocol, service: ServiceName, body: Vec<F>) {
+    pub(super) fn accept(&mut self, now: Instant, peer: &[u8], version: Version, service: ServiceName, body: Vec<F>) {
         self.counters.accepted += 1;
         self.last_request += 1;
         let id = self.last_request;
@@ -55,7 +54,7 @@ impl<F: Frame> Broker<F> {
         self.by_client.insert((client.clone(), id));
         let request = Request {
             client,
-            protocol,
+            version,
             service: service.clone(),
             bytes: cost(&body),
             body,
@@ -131,7 +130,7 @@ impl<F: Frame> Broker<F> {
         }
         let address = F::copy_from(&write_address(self.incarnation, delivery));
         let message = ToWorker::Request { address, body: request.body.clone() };
-        let frames = mdp::write_to_worker(worker.protocol, message);
+        let frames = mdp::write_to_worker(worker.version, message);
         if self.config.attempt_timeout.is_some() {
             self.arm_worker(&to);
         }
@@ -194,7 +193,7 @@ impl<F: Frame> Broker<F> {
     pub(super) fn take_back_attempt(&mut self, lost: &Transmit<F>) {
         let Some(worker) = self.workers.get(&lost.to) else { return };
         let WorkerState::Busy { delivery, request, .. } = worker.state else { return };
-        let Ok(ToWorker::Request { address, .. }) = mdp::read_to_worker(worker.protocol, lost.frames.clone()) else {
+        let Ok(ToWorker::Request { address, .. }) = mdp::read_to_worker(worker.version, lost.frames.clone()) else {
             return;
         };
         if address.as_ref() == write_address(self.incarnation, delivery)
@@ -207,8 +206,8 @@ impl<F: Frame> Broker<F> {
     /// A part of the reply: forwarded where the client's protocol has parts, kept for the final one where not.
     pub(super) fn forward_part(&mut self, now: Instant, worker: &[u8], id: RequestId, body: Vec<F>) {
         let Some(request) = self.requests.get_mut(&id).filter(|request| !request.orphaned) else { return };
-        match request.protocol {
-            Protocol::V01 => {
+        match request.version {
+            Version::V01 => {
                 request.joined_bytes += cost(&body);
                 request.joined.extend(body);
                 if request.joined_bytes > self.config.max_message_bytes {
@@ -219,11 +218,11 @@ impl<F: Frame> Broker<F> {
                     self.make_overdue(now, worker);
                 }
             }
-            Protocol::V02 => {
+            Version::V02 => {
                 request.streaming = true;
                 let service = F::copy_from(request.service.as_bytes());
                 let message = ToClient { service, part: Part::Partial, body };
-                let frames = mdp::write_to_client(request.protocol, message);
+                let frames = mdp::write_to_client(request.version, message);
                 self.outputs.push_back(Transmit { to: request.client.clone(), frames });
             }
         }
@@ -245,7 +244,7 @@ impl<F: Frame> Broker<F> {
                 self.counters.answered += 1;
                 let service = F::copy_from(request.service.as_bytes());
                 let message = ToClient { service, part: Part::Final, body };
-                let frames = mdp::write_to_client(request.protocol, message);
+                let frames = mdp::write_to_client(request.version, message);
                 self.outputs.push_back(Transmit { to: request.client.clone(), frames });
             }
         }

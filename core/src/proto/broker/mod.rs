@@ -26,7 +26,7 @@ pub use stats::{Counters, Stats};
 
 use super::frame::{Frame, RoutingId};
 use super::heartbeat::Heartbeat;
-use super::mdp::{self, Part, ToBroker, ToClient, ToWorker};
+use super::mdp::{self, Part, ToBroker, ToClient, ToWorker, Version};
 use super::mmi;
 use request::{Request, RequestId};
 use service::{Service, ServiceName};
@@ -102,17 +102,17 @@ impl<F: Frame> Broker<F> {
             return;
         }
         match mdp::read_to_broker(frames) {
-            Ok(ToBroker::Request { protocol, service, body }) => self.on_request(now, peer, protocol, service, body),
-            Ok(ToBroker::Ready { protocol, service }) => self.on_ready(now, peer, protocol, &service),
-            Ok(ToBroker::Answer { protocol, address, part, body }) => {
-                if self.known_worker(now, peer, protocol) {
+            Ok(ToBroker::Request { version, service, body }) => self.on_request(now, peer, version, service, body),
+            Ok(ToBroker::Ready { version, service }) => self.on_ready(now, peer, version, &service),
+            Ok(ToBroker::Answer { version, address, part, body }) => {
+                if self.known_worker(now, peer, version) {
                     self.on_answer(now, peer, &address, part, body);
                 } else {
                     self.counters.stray_replies += 1;
                 }
             }
-            Ok(ToBroker::Heartbeat { protocol }) => {
-                if self.known_worker(now, peer, protocol) {
+            Ok(ToBroker::Heartbeat { version }) => {
+                if self.known_worker(now, peer, version) {
                     self.on_beat(now, peer);
                 }
             }
@@ -122,8 +122,8 @@ impl<F: Frame> Broker<F> {
             Err(malformed) => {
                 self.counters.malformed += 1;
                 log::debug!("dropped a message of peer {}: {}", hex(peer), malformed.reason);
-                if let Some(protocol) = malformed.worker {
-                    self.expel(now, peer, protocol);
+                if let Some(version) = malformed.worker {
+                    self.expel(now, peer, version);
                 }
             }
         }
@@ -150,8 +150,8 @@ impl<F: Frame> Broker<F> {
     pub fn handle_too_large(&mut self, now: Instant, peer: &[u8]) {
         self.counters.refused += 1;
         log::warn!("dropped a message over max_message_bytes of peer {}", hex(peer));
-        if let Some(protocol) = self.workers.get(peer).map(|worker| worker.protocol) {
-            self.expel(now, peer, protocol);
+        if let Some(version) = self.workers.get(peer).map(|worker| worker.version) {
+            self.expel(now, peer, version);
         }
     }
 
@@ -172,7 +172,7 @@ impl<F: Frame> Broker<F> {
         // By serial, so that the order is the same in every run.
         workers.sort_by_key(|(_, worker)| worker.serial);
         for (id, worker) in workers {
-            let frames = mdp::write_to_worker(worker.protocol, ToWorker::Disconnect);
+            let frames = mdp::write_to_worker(worker.version, ToWorker::Disconnect);
             self.outputs.push_back(Transmit { to: id, frames });
         }
         self.services.clear();
@@ -187,7 +187,7 @@ impl<F: Frame> Broker<F> {
     pub fn stats(&self, now: Instant) -> Stats {
         Stats {
             version: env!("CARGO_PKG_VERSION"),
-            protocols: Protocol::ALL.iter().map(|protocol| protocol.name()).collect(),
+            protocols: Protocol::ALL.iter().map(|version| version.name()).collect(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs_f64(),
             services: self.services.len(),
             workers: self.workers.len(),
@@ -200,22 +200,22 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    fn on_request(&mut self, now: Instant, peer: &[u8], protocol: Protocol, service: F, body: Vec<F>) {
+    fn on_request(&mut self, now: Instant, peer: &[u8], version: Version, service: F, body: Vec<F>) {
         if mmi::is_reserved(service.as_ref()) {
             let body = self.manage(now, service.as_ref(), body.first());
-            let frames = mdp::write_to_client(protocol, ToClient { service, part: Part::Final, body });
+            let frames = mdp::write_to_client(version, ToClient { service, part: Part::Final, body });
             self.outputs.push_back(Transmit { to: peer.into(), frames });
         } else if let Some(name) = self.admit(service.as_ref(), &body) {
-            self.accept(now, peer, protocol, name, body);
+            self.accept(now, peer, version, name, body);
         } else {
             self.counters.refused += 1;
         }
     }
 
-    fn on_ready(&mut self, now: Instant, peer: &[u8], protocol: Protocol, service: &F) {
+    fn on_ready(&mut self, now: Instant, peer: &[u8], version: Version, service: &F) {
         if self.workers.contains_key(peer) {
             log::info!("worker {} said READY twice", hex(peer));
-            self.expel(now, peer, protocol);
+            self.expel(now, peer, version);
             return;
         }
         let known = self.service_name(service.as_ref());
@@ -223,7 +223,7 @@ impl<F: Frame> Broker<F> {
             || (known.is_none() && self.services.len() >= self.config.max_services);
         if full || mmi::is_reserved(service.as_ref()) {
             log::warn!("refused worker {}: {}", hex(peer), if full { "a limit is reached" } else { "reserved name" });
-            self.say_disconnect(peer.into(), protocol);
+            self.say_disconnect(peer.into(), version);
             return;
         }
         let Some(name) = known.or_else(|| std::str::from_utf8(service.as_ref()).ok().map(Arc::from)) else { return };
@@ -231,7 +231,7 @@ impl<F: Frame> Broker<F> {
         self.last_turn += 1;
         let worker = Worker {
             serial: self.last_turn,
-            protocol,
+            version,
             service: name.clone(),
             heartbeat: Heartbeat::new(now, self.config.heartbeat, self.config.liveness),
             state: WorkerState::Idle { turn: self.last_turn },
@@ -242,7 +242,7 @@ impl<F: Frame> Broker<F> {
         entry.workers += 1;
         entry.idle.insert(self.last_turn, id.clone());
         self.workers.insert(id, worker);
-        log::debug!("worker {} serves {name:?} ({protocol})", hex(peer));
+        log::debug!("worker {} serves {name:?} ({})", hex(peer), version.name());
         self.arm_worker(peer);
         self.dispatch(now, &name);
     }
@@ -285,28 +285,28 @@ impl<F: Frame> Broker<F> {
     fn beat(&mut self, now: Instant, peer: &[u8]) {
         if let Some(worker) = self.workers.get_mut(peer) {
             worker.heartbeat.sent(now);
-            let frames = mdp::write_to_worker(worker.protocol, ToWorker::Heartbeat);
+            let frames = mdp::write_to_worker(worker.version, ToWorker::Heartbeat);
             self.outputs.push_back(Transmit { to: peer.into(), frames });
         }
     }
 
     /// Whether `peer` is registered under this version. Whoever is not is told so, that it may register (again).
-    fn known_worker(&mut self, now: Instant, peer: &[u8], protocol: Protocol) -> bool {
-        let known = self.workers.get(peer).is_some_and(|worker| worker.protocol == protocol);
+    fn known_worker(&mut self, now: Instant, peer: &[u8], version: Version) -> bool {
+        let known = self.workers.get(peer).is_some_and(|worker| worker.version == version);
         if !known {
-            self.expel(now, peer, protocol);
+            self.expel(now, peer, version);
         }
         known
     }
 
     /// Ends a worker's registration, if it has one, and says DISCONNECT.
-    fn expel(&mut self, now: Instant, peer: &[u8], protocol: Protocol) {
+    fn expel(&mut self, now: Instant, peer: &[u8], version: Version) {
         self.remove_worker(now, peer);
-        self.say_disconnect(peer.into(), protocol);
+        self.say_disconnect(peer.into(), version);
     }
 
-    fn say_disconnect(&mut self, to: RoutingId, protocol: Protocol) {
-        self.outputs.push_back(Transmit { to, frames: mdp::write_to_worker(protocol, ToWorker::Disconnect) });
+    fn say_disconnect(&mut self, to: RoutingId, version: Version) {
+        self.outputs.push_back(Transmit { to, frames: mdp::write_to_worker(version, ToWorker::Disconnect) });
     }
 
     /// Ends a worker's registration; what it holds goes back. Whether there was one.
@@ -386,7 +386,7 @@ impl<F: Frame> Broker<F> {
                     WorkerState::Overdue { .. } => ("overdue", 0),
                 };
                 let silent_ms = u64::try_from(worker.heartbeat.silence(now).as_millis()).unwrap_or(u64::MAX);
-                let (service, protocol) = (&*worker.service, worker.protocol.name());
+                let (service, protocol) = (&*worker.service, worker.version.name());
                 WorkerRow { id: hex(id), service, protocol, state, in_flight, silent_ms }
             })
             .collect()

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use crate::options::Protocol;
 use crate::proto::frame::{Frame, RoutingId};
+
+use crate::proto::mdp::Version;
 
 use super::service::ServiceName;
 
@@ -16,7 +17,7 @@ const FRAME_OVERHEAD: usize = 64;
 #[derive(Debug)]
 pub(super) struct Request<F> {
     pub(super) client: RoutingId,
-    pub(super) protocol: Protocol,
+    pub(super) version: Version,
     pub(super) service: ServiceName,
     pub(super) body: Vec<F>,
     /// What the request counts towards the limits in bytes.

@@ -91,10 +91,10 @@ impl<F: Frame> Broker<F> {
             worker.heartbeat.heard(now);
         }
         if worker.expiry().is_some_and(|expiry| now >= expiry) {
-            let (silence, protocol) = (worker.heartbeat.silence(now), worker.protocol);
+            let (silence, version) = (worker.heartbeat.silence(now), worker.version);
             log::info!("worker {} of {:?} is gone: silent for {silence:?}", hex(id), worker.service);
             self.counters.workers_lost += 1;
-            self.expel(now, id, protocol);
+            self.expel(now, id, version);
             return;
         }
         if worker.attempt_ends(attempt_timeout).is_some_and(|ends| now >= ends)

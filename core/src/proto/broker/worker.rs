@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::options::Protocol;
 use crate::proto::heartbeat::Heartbeat;
+use crate::proto::mdp::Version;
 
 use super::request::RequestId;
 use super::service::ServiceName;
@@ -12,7 +12,7 @@ use super::service::ServiceName;
 pub(super) struct Worker {
     /// Tells this registration from an earlier one of the same routing id.
     pub(super) serial: u64,
-    pub(super) protocol: Protocol,
+    pub(super) version: Version,
     pub(super) service: ServiceName,
     pub(super) heartbeat: Heartbeat,
     pub(super) state: WorkerState,
