@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::BrokerOptions;
-use crate::proto::RoutingId;
 use crate::proto::broker::{Broker as Machine, BrokerConfig, Transmit};
+use crate::proto::{Frames, RoutingId};
 use crate::transport::{Frame, Incoming, Interest, Poller, Router, Sent, seed};
 
 use super::{Shared, State};
@@ -117,7 +117,7 @@ impl Driver {
         self.transmit()
     }
 
-    fn lose(&mut self, now: Instant, peer: RoutingId, lost: Vec<Vec<Frame>>) {
+    fn lose(&mut self, now: Instant, peer: RoutingId, lost: Vec<Frames<Frame>>) {
         for frames in lost {
             self.machine.handle_undeliverable(now, Transmit { to: peer.clone(), frames });
         }

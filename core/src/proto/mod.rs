@@ -15,5 +15,5 @@ pub mod mdpx;
 pub mod mmi;
 pub mod worker;
 
-pub use frame::{Frame, RoutingId};
+pub use frame::{Frame, Frames, RoutingId};
 pub use mdp::is_service_name;
