@@ -360,5 +360,5 @@ impl Call {
     }
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

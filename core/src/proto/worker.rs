@@ -391,5 +391,5 @@ impl Worker {
     }
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

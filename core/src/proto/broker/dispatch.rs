@@ -56,8 +56,7 @@ impl<F: Frame> Broker<F> {
             avoid: None,
             parts: 0,
             orphaned: false,
-            joined: Vec::new(),
-            joined_bytes: 0,
+            joined: None,
         }
     }
 
@@ -70,7 +69,7 @@ impl<F: Frame> Broker<F> {
             self.by_client.insert((peer.clone(), id));
         }
         let service = request.service.clone();
-        self.requests.insert(id, request);
+        self.requests.insert(id, Box::new(request));
         let to = match self.services.get_mut(&service) {
             Some(entry) if entry.queued == 0 => entry.ready.pop_first(),
             _ => None,
@@ -172,7 +171,9 @@ impl<F: Frame> Broker<F> {
             }
             Wire::X1 => {
                 let (session, number) = match request.client {
-                    Client::X1 { session, number } => (session, number),
+                    Client::X1 { session, number } => {
+                        (self.sessions.get(&session).map_or(SessionId::default(), |session| session.id), number)
+                    }
                     Client::Mdp { .. } => (SessionId::default(), 0),
                 };
                 let left = request.deadline.map(|deadline| deadline.saturating_duration_since(now));
@@ -284,8 +285,7 @@ impl<F: Frame> Broker<F> {
             }
             return self.fail(now, id, &Outcome::Failure { kind, code: 0, text, retryable: kind.is_retryable() });
         }
-        request.joined = Vec::new();
-        request.joined_bytes = 0;
+        request.joined = None;
         request.avoid = avoid;
         // An attempt that never reached its worker was taken back and is no redelivery.
         if attempts > 0 {

@@ -37,7 +37,7 @@ use super::mdpx::{self, SessionId};
 use super::mmi;
 use request::{Request, RequestId};
 use service::{Service, ServiceName};
-use session::Session;
+use session::{Session, SessionKey};
 use stats::{ServiceRow, WorkerRow};
 use watch::Timer;
 use worker::{Wire, Worker};
@@ -63,10 +63,13 @@ pub struct Broker<F> {
     incarnation: u64,
     services: Map<ServiceName, Service>,
     workers: Map<RoutingId, Worker>,
-    sessions: Map<SessionId, Session<F>>,
+    sessions: Map<SessionKey, Session<F>>,
+    /// The sessions by the names that their clients gave them.
+    session_keys: Map<SessionId, SessionKey>,
     /// The sessions of the connections that are there.
-    clients: Map<RoutingId, SessionId>,
-    requests: Map<RequestId, Request<F>>,
+    clients: Map<RoutingId, SessionKey>,
+    /// Boxed, so that a table of many has little to move and little to waste.
+    requests: Map<RequestId, Box<Request<F>>>,
     /// The requests of each client of MDP, to find them when the client goes away.
     by_client: BTreeSet<(RoutingId, RequestId)>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
@@ -97,6 +100,7 @@ impl<F: Frame> Broker<F> {
             services: Map::with_hasher(hash()),
             workers: Map::with_hasher(hash()),
             sessions: Map::with_hasher(hash()),
+            session_keys: Map::with_hasher(hash()),
             clients: Map::with_hasher(hash()),
             requests: Map::with_hasher(hash()),
             by_client: BTreeSet::new(),
@@ -162,6 +166,11 @@ impl<F: Frame> Broker<F> {
         self.backlog_bytes = bytes;
     }
 
+    /// How many requests wait or run.
+    pub fn held(&self) -> usize {
+        self.requests.len()
+    }
+
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit<F>> {
         self.outputs.pop_front()
@@ -170,7 +179,7 @@ impl<F: Frame> Broker<F> {
     /// Says DISCONNECT to every worker and every MDPX client and takes nothing more.
     pub fn shutdown(&mut self, _now: Instant) {
         let mut workers: Vec<_> = self.workers.drain().map(|(id, worker)| (worker.serial, id, worker.wire)).collect();
-        let sessions = self.sessions.drain().filter_map(|(_, session)| Some((session.serial, session.peer?, Wire::X1)));
+        let sessions = self.sessions.drain().filter_map(|(key, session)| Some((key, session.peer?, Wire::X1)));
         workers.extend(sessions);
         // By serial, so that the order is the same in every run.
         workers.sort_by_key(|(serial, ..)| *serial);
@@ -178,6 +187,7 @@ impl<F: Frame> Broker<F> {
             self.say_disconnect(id, wire, "the broker shuts down");
         }
         self.services.clear();
+        self.session_keys.clear();
         self.clients.clear();
         self.requests.clear();
         self.by_client.clear();

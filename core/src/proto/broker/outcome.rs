@@ -6,9 +6,10 @@ use crate::error::{ErrorKind, ServiceError};
 use crate::proto::failure;
 use crate::proto::frame::{Frame, Frames};
 use crate::proto::mdp::{self, Part, ToClient, Version};
-use crate::proto::mdpx::{Command, Failure, SessionId};
+use crate::proto::mdpx::{Command, Failure};
 
-use super::request::{Body, Client, RequestId};
+use super::request::{Body, Client, Joined, RequestId};
+use super::session::SessionKey;
 use super::{Broker, Transmit, hex, x1};
 
 /// What a worker says of a delivery.
@@ -87,9 +88,10 @@ impl<F: Frame> Broker<F> {
         let Some(request) = self.requests.get_mut(&id).filter(|request| !request.orphaned) else { return };
         match &request.client {
             Client::Mdp { version: Version::V01, .. } => {
-                request.joined_bytes += body.cost();
-                request.joined.extend(body.to_frames());
-                if request.joined_bytes > self.config.max_message_bytes {
+                let joined = request.joined.get_or_insert_with(|| Box::new(Joined { frames: Vec::new(), bytes: 0 }));
+                joined.bytes += body.cost();
+                joined.frames.extend(body.to_frames());
+                if joined.bytes > self.config.max_message_bytes {
                     log::warn!("a reply of {:?} exceeds max_message_bytes when joined for 0.1", request.service);
                     self.counters.exhausted += 1;
                     self.void_delivery(worker, delivery);
@@ -142,10 +144,9 @@ impl<F: Frame> Broker<F> {
                     Outcome::Reply(body) => {
                         let mut body = body.to_frames();
                         // A failure stands alone: the parts that came before it are not its beginning.
-                        if !request.joined.is_empty() && failure::decode(&body).is_none() {
-                            let mut joined = std::mem::take(&mut request.joined);
-                            joined.append(&mut body);
-                            body = joined;
+                        if let Some(mut joined) = request.joined.take().filter(|_| failure::decode(&body).is_none()) {
+                            joined.frames.append(&mut body);
+                            body = joined.frames;
                         }
                         body
                     }
@@ -183,7 +184,7 @@ impl<F: Frame> Broker<F> {
     }
 
     /// Says ERROR for a number of a session.
-    pub(super) fn say_failure(&mut self, now: Instant, session: SessionId, number: u64, failure: &Outcome<'_, F>) {
+    pub(super) fn say_failure(&mut self, now: Instant, session: SessionKey, number: u64, failure: &Outcome<'_, F>) {
         let Outcome::Failure { kind, code, text, retryable } = *failure else { return };
         let failure = Failure { kind: kind.number(), retryable, code, text };
         let frames = x1::control(&mut self.scratch, &Command::Error { number, failure });
@@ -191,7 +192,7 @@ impl<F: Frame> Broker<F> {
     }
 
     /// Says the outcome of a number of a session, and keeps it until the client has acknowledged it.
-    pub(super) fn say_outcome(&mut self, now: Instant, session: SessionId, number: u64, frames: Frames<F>) {
+    pub(super) fn say_outcome(&mut self, now: Instant, session: SessionKey, number: u64, frames: Frames<F>) {
         let Some(session) = self.sessions.get_mut(&session) else { return };
         session.keep(number, frames.clone());
         if let Some(to) = session.peer.clone() {

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use crate::proto::frame::{Frame, Frames, RoutingId};
 use crate::proto::mdp::Version;
-use crate::proto::mdpx::{self, Command, Layout, SessionId};
+use crate::proto::mdpx::{self, Command, Layout};
 
 use super::service::ServiceName;
+use super::session::SessionKey;
 
 /// Number of a request, rising in the order of acceptance.
 pub(super) type RequestId = u64;
@@ -20,7 +21,7 @@ pub(super) enum Client {
     /// A client of MDP: its connection is all there is to know.
     Mdp { peer: RoutingId, version: Version },
     /// A client of MDPX: the session, and the number that it gave the request.
-    X1 { session: SessionId, number: u64 },
+    X1 { session: SessionKey, number: u64 },
 }
 
 #[derive(Debug)]
@@ -49,56 +50,91 @@ pub(super) struct Request<F> {
     /// Whether the client is gone: the answer has nowhere to go.
     pub(super) orphaned: bool,
     /// Partial replies kept for a client of 0.1, which gets one reply.
-    pub(super) joined: Vec<F>,
-    pub(super) joined_bytes: usize,
+    pub(super) joined: Option<Box<Joined<F>>>,
 }
 
-/// A body as it came: frames, or a header frame of MDPX that may hold it packed.
+/// Partial replies that wait for the final one.
+#[derive(Debug)]
+pub(super) struct Joined<F> {
+    pub(super) frames: Vec<F>,
+    pub(super) bytes: usize,
+}
+
+/// A body as it came: the frames of a message of MDP, or a whole message of MDPX, whose header frame may hold it packed.
 #[derive(Clone, Debug)]
 pub(super) struct Body<F> {
-    header: Option<(F, Layout)>,
-    frames: Frames<F>,
+    held: Held<F>,
+    /// Where in a message of MDPX the body is; `None` for one of MDP.
+    layout: Option<Layout>,
+}
+
+#[derive(Clone, Debug)]
+enum Held<F> {
+    /// The frames; of a message of MDPX with the header.
+    Frames(Frames<F>),
+    /// The header frame of a packed message that has to wait, in an allocation of its size.
+    Waiting(Box<[u8]>),
 }
 
 impl<F: Frame> Body<F> {
     /// The body of a message of MDP.
     pub(super) fn of_frames(frames: Vec<F>) -> Self {
-        Body { header: None, frames: Frames::from_vec(frames) }
+        Body { held: Held::Frames(Frames::from_vec(frames)), layout: None }
     }
 
-    /// The body of a message of MDPX.
-    pub(super) fn of_message(header: F, layout: Layout, frames: Frames<F>) -> Self {
-        Body { header: Some((header, layout)), frames }
+    /// The body of a message of MDPX, given with its header frame.
+    pub(super) fn of_message(message: Frames<F>, layout: Layout) -> Self {
+        Body { held: Held::Frames(message), layout: Some(layout) }
     }
 
     /// Whether it came in a message of MDPX.
     pub(super) fn is_x1(&self) -> bool {
-        self.header.is_some()
+        self.layout.is_some()
+    }
+
+    fn header(&self) -> &[u8] {
+        match (&self.held, self.layout) {
+            (Held::Waiting(header), _) => header,
+            (Held::Frames(frames), Some(_)) => frames.first().map(AsRef::as_ref).unwrap_or_default(),
+            (Held::Frames(_), None) => &[],
+        }
+    }
+
+    /// The body's frames, where they are frames.
+    fn frames(&self) -> &[F] {
+        match (&self.held, self.layout) {
+            (Held::Frames(frames), None) => frames,
+            (Held::Frames(frames), Some(_)) => frames.get(1..).unwrap_or_default(),
+            (Held::Waiting(_), _) => &[],
+        }
     }
 
     fn packed(&self) -> Option<&[u8]> {
-        self.header.as_ref().and_then(|(header, layout)| layout.packed(header.as_ref()))
+        self.layout.and_then(|layout| layout.packed(self.header()))
     }
 
     fn properties(&self) -> &[u8] {
-        self.header.as_ref().map_or(&[], |(header, layout)| layout.properties(header.as_ref()))
+        self.layout.map_or(&[], |layout| layout.properties(self.header()))
     }
 
     /// The number of bytes in the body's frames.
     pub(super) fn byte_len(&self) -> usize {
-        self.packed().map_or_else(|| byte_len(&self.frames), <[u8]>::len)
+        self.packed().map_or_else(|| byte_len(self.frames()), <[u8]>::len)
     }
 
     /// What the body costs while it is held.
     pub(super) fn cost(&self) -> usize {
-        self.header.as_ref().map_or(0, |(header, _)| header.as_ref().len() + FRAME_OVERHEAD) + cost(&self.frames)
+        match &self.held {
+            Held::Frames(frames) => cost(frames),
+            Held::Waiting(header) => header.len() + FRAME_OVERHEAD,
+        }
     }
 
     /// The body's first frame.
     pub(super) fn first(&self) -> Option<&[u8]> {
         match self.packed() {
             Some(packed) => mdpx::unpack(packed).next(),
-            None => self.frames.first().map(AsRef::as_ref),
+            None => self.frames().first().map(AsRef::as_ref),
         }
     }
 
@@ -106,7 +142,7 @@ impl<F: Frame> Body<F> {
     pub(super) fn to_frames(&self) -> Vec<F> {
         match self.packed() {
             Some(packed) => mdpx::unpack(packed).map(F::copy_from).collect(),
-            None => self.frames.to_vec(),
+            None => self.frames().to_vec(),
         }
     }
 
@@ -114,44 +150,41 @@ impl<F: Frame> Body<F> {
     pub(super) fn message(&self, command: &Command<'_>, scratch: &mut Vec<u8>) -> Frames<F> {
         scratch.clear();
         mdpx::write(scratch, command, self.properties());
-        let mut frames = Frames::new();
+        let mut message = Frames::new();
         if let Some(packed) = self.packed() {
             mdpx::pack_again(scratch, 0, packed);
-            frames.push(F::copy_from(scratch));
-        } else if mdpx::packed_len(&self.frames) <= mdpx::PACK_LIMIT {
-            mdpx::pack(scratch, 0, &self.frames);
-            frames.push(F::copy_from(scratch));
+            message.push(F::copy_from(scratch));
+        } else if mdpx::packed_len(self.frames()) <= mdpx::PACK_LIMIT {
+            mdpx::pack(scratch, 0, self.frames());
+            message.push(F::copy_from(scratch));
         } else {
-            frames.push(F::copy_from(scratch));
-            frames.extend(self.frames.iter().cloned());
+            message.push(F::copy_from(scratch));
+            message.extend(self.frames().iter().cloned());
         }
-        frames
+        message
     }
 
     /// The same message of MDPX for the client: rewritten in place where that can be.
     pub(super) fn readdressed(self, number: u64) -> Frames<F> {
-        let mut frames = Frames::new();
-        if let Some((mut header, _)) = self.header {
-            match header.bytes_mut() {
-                Some(bytes) => mdpx::readdress(bytes, number),
-                None => {
-                    let mut bytes = header.as_ref().to_vec();
-                    mdpx::readdress(&mut bytes, number);
-                    header = F::copy_from(&bytes);
-                }
-            }
-            frames.push(header);
+        let Held::Frames(mut message) = self.held else { return Frames::new() };
+        let Some(header) = message.first_mut() else { return message };
+        if let Some(bytes) = header.bytes_mut() {
+            mdpx::readdress(bytes, number);
+        } else {
+            let mut bytes = header.as_ref().to_vec();
+            mdpx::readdress(&mut bytes, number);
+            *header = F::copy_from(&bytes);
         }
-        frames.extend(self.frames);
-        frames
+        message
     }
 
     /// Lets go of larger buffers, because the body has to wait.
     pub(super) fn compact(&mut self) {
-        if let Some((header, _)) = &mut self.header {
-            header.compact();
+        if self.packed().is_some() {
+            self.held = Held::Waiting(self.header().into());
+        } else if let Held::Frames(frames) = &mut self.held {
+            frames.iter_mut().for_each(F::compact);
         }
-        self.frames.iter_mut().for_each(F::compact);
     }
 }
 

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::proto::frame::{Frame, Frames, RoutingId};
+use crate::proto::mdpx::SessionId;
 
 use super::request::{RequestId, cost};
 
 /// Outcomes kept for one session may take this many bytes. The oldest go first.
 const MAX_KEPT_BYTES: usize = 64 << 20;
 
+/// The broker's own number of a session; no other has had it.
+pub(super) type SessionKey = u64;
+
 #[derive(Debug)]
 pub(super) struct Session<F> {
-    /// Tells this session from an earlier one of the same name.
-    pub(super) serial: u64,
+    pub(super) id: SessionId,
     pub(super) secret: [u8; 16],
     /// The connection; `None` while the client is away.
     pub(super) peer: Option<RoutingId>,
@@ -40,7 +43,7 @@ enum Slot<F> {
     /// The request has no outcome yet.
     Open(RequestId),
     /// The outcome, until the client says that it has it.
-    Kept(Frames<F>),
+    Kept(Box<Frames<F>>),
 }
 
 /// What the session knows of a number.
@@ -56,9 +59,9 @@ pub(super) enum Known<F> {
 }
 
 impl<F: Frame> Session<F> {
-    pub(super) fn new(serial: u64, secret: [u8; 16], now: Instant) -> Self {
+    pub(super) fn new(id: SessionId, secret: [u8; 16], now: Instant) -> Self {
         Session {
-            serial,
+            id,
             secret,
             peer: None,
             heartbeat: Duration::ZERO,
@@ -80,7 +83,7 @@ impl<F: Frame> Session<F> {
         }
         match self.slots.get(&number) {
             Some(Slot::Open(id)) => Known::Open(*id),
-            Some(Slot::Kept(frames)) => Known::Kept(frames.clone()),
+            Some(Slot::Kept(frames)) => Known::Kept(Frames::clone(frames)),
             None => Known::Gone,
         }
     }
@@ -94,7 +97,7 @@ impl<F: Frame> Session<F> {
     /// The number's outcome is there, and is kept.
     pub(super) fn keep(&mut self, number: u64, frames: Frames<F>) {
         self.kept_bytes += cost(&frames);
-        if let Some(Slot::Open(_)) = self.slots.insert(number, Slot::Kept(frames)) {
+        if let Some(Slot::Open(_)) = self.slots.insert(number, Slot::Kept(Box::new(frames))) {
             self.open -= 1;
         }
         if self.kept_bytes > MAX_KEPT_BYTES {

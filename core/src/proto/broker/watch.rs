@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use crate::error::ErrorKind;
 use crate::proto::frame::{Frame, RoutingId};
-use crate::proto::mdpx::{Command, SessionId};
+use crate::proto::mdpx::Command;
 
 use super::outcome::Outcome;
 use super::request::RequestId;
 use super::service::ServiceName;
+use super::session::SessionKey;
 use super::{Broker, Transmit, hex, x1};
 
 /// Whose timer it is. One that does not fit its owner's `armed` mark any more is ignored.
@@ -20,7 +21,7 @@ use super::{Broker, Transmit, hex, x1};
 pub(super) enum Timer {
     Worker(RoutingId, u64),
     Service(ServiceName),
-    Session(SessionId, u64),
+    Session(SessionKey),
 }
 
 impl<F: Frame> Broker<F> {
@@ -35,7 +36,7 @@ impl<F: Frame> Broker<F> {
             match timer {
                 Timer::Worker(id, serial) => self.on_worker_timer(now, at, &id, serial),
                 Timer::Service(name) => self.on_service_timer(now, at, &name),
-                Timer::Session(id, serial) => self.on_session_timer(now, at, &id, serial),
+                Timer::Session(key) => self.on_session_timer(now, at, key),
             }
         }
     }
@@ -80,9 +81,7 @@ impl<F: Frame> Broker<F> {
                     workers.get(id).is_some_and(|worker| worker.serial == *serial && worker.armed == Some(*at))
                 }
                 Timer::Service(name) => services.get(name).is_some_and(|service| service.armed == Some(*at)),
-                Timer::Session(id, serial) => {
-                    sessions.get(id).is_some_and(|session| session.serial == *serial && session.armed == Some(*at))
-                }
+                Timer::Session(key) => sessions.get(key).is_some_and(|session| session.armed == Some(*at)),
             });
         }
     }
@@ -130,28 +129,25 @@ impl<F: Frame> Broker<F> {
     }
 
     /// Sets the session's timer if it must fire earlier than it is set.
-    pub(super) fn arm_session(&mut self, id: &SessionId) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+    pub(super) fn arm_session(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(due) = session.due().filter(|due| session.armed.is_none_or(|armed| *due < armed)) else { return };
         session.armed = Some(due);
-        self.timers.push(Reverse((due, Timer::Session(*id, session.serial))));
+        self.timers.push(Reverse((due, Timer::Session(key))));
         self.sweep_timers();
     }
 
-    fn on_session_timer(&mut self, now: Instant, at: Instant, id: &SessionId, serial: u64) {
-        let Some(session) = self.sessions.get_mut(id).filter(|session| session.serial == serial) else { return };
-        if session.armed != Some(at) {
-            return;
-        }
+    fn on_session_timer(&mut self, now: Instant, at: Instant, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(&key).filter(|session| session.armed == Some(at)) else { return };
         session.armed = None;
         if session.forget_at.is_some_and(|forget_at| now >= forget_at) {
             log::info!("a client that was away for too long is given up");
-            return self.drop_session(id);
+            return self.drop_session(key);
         }
         if session.next_deadline.is_some_and(|deadline| now >= deadline) {
-            self.end_late_requests(now, id);
+            self.end_late_requests(now, key);
         }
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.get_mut(&key) else { return };
         if session.open > 0
             && now >= session.last_sent + session.heartbeat
             && let Some(to) = session.peer.clone()
@@ -160,12 +156,12 @@ impl<F: Frame> Broker<F> {
             let frames = x1::control(&mut self.scratch, &Command::Heartbeat);
             self.outputs.push_back(Transmit { to, frames });
         }
-        self.arm_session(id);
+        self.arm_session(key);
     }
 
     /// Ends a session's requests whose time is over, wherever they are, and finds the next deadline.
-    fn end_late_requests(&mut self, now: Instant, id: &SessionId) {
-        let Some(session) = self.sessions.get(id) else { return };
+    fn end_late_requests(&mut self, now: Instant, key: SessionKey) {
+        let Some(session) = self.sessions.get(&key) else { return };
         let deadlines = session.open_requests().filter_map(|id| Some((self.requests.get(&id)?.deadline?, id)));
         let (mut late, mut next) = (Vec::<RequestId>::new(), None::<Instant>);
         for (deadline, id) in deadlines {
@@ -175,7 +171,7 @@ impl<F: Frame> Broker<F> {
                 next = next.into_iter().chain([deadline]).min();
             }
         }
-        if let Some(session) = self.sessions.get_mut(id) {
+        if let Some(session) = self.sessions.get_mut(&key) {
             session.next_deadline = next;
         }
         for id in late {

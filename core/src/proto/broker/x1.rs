@@ -10,7 +10,7 @@ use crate::proto::mmi;
 use super::outcome::{Answer, Outcome};
 use super::request::{Body, Client, RequestId};
 use super::service::ServiceName;
-use super::session::{Known, Session};
+use super::session::{Known, Session, SessionKey};
 use super::worker::Wire;
 use super::{Broker, Registration, Transmit, hex};
 
@@ -29,9 +29,9 @@ pub(super) fn control<F: Frame>(scratch: &mut Vec<u8>, command: &Command<'_>) ->
 }
 
 impl<F: Frame> Broker<F> {
-    pub(super) fn handle_x1(&mut self, now: Instant, peer: &[u8], mut frames: Frames<F>) {
-        let header = frames.remove(0);
-        let read = match mdpx::read(header.as_ref(), frames.len()) {
+    pub(super) fn handle_x1(&mut self, now: Instant, peer: &[u8], message: Frames<F>) {
+        let Some(header) = message.first() else { return };
+        let read = match mdpx::read(header.as_ref(), message.len() - 1) {
             Ok(read) => read,
             Err(reason) => return self.on_malformed(now, peer, reason),
         };
@@ -44,12 +44,12 @@ impl<F: Frame> Broker<F> {
                 let Some(session) = self.session_of(peer) else { return };
                 let ask = Ask { number, acked, ttl_ms, max_attempts, fail_fast };
                 if mmi::is_reserved(service) {
-                    let body = Body::of_message(header.clone(), layout, frames);
+                    let body = Body::of_message(message.clone(), layout);
                     self.on_question(now, session, ask, service, &body);
                 } else {
                     // The name goes its own way; the header goes with the body.
                     let Some(name) = self.name(service) else { return };
-                    self.on_x1_request(now, session, ask, name, Body::of_message(header, layout, frames));
+                    self.on_x1_request(now, session, ask, name, Body::of_message(message, layout));
                 }
             }
             Command::Cancel { number } => {
@@ -69,11 +69,11 @@ impl<F: Frame> Broker<F> {
                 self.on_x1_ready(now, peer, service, capacity, heartbeat_ms);
             }
             Command::WorkerPartial { delivery, sequence: _ } => {
-                let body = Body::of_message(header, layout, frames);
+                let body = Body::of_message(message, layout);
                 self.on_x1_answer(now, peer, delivery, Answer::Partial(body));
             }
             Command::WorkerFinal { delivery, sequence: _ } => {
-                let body = Body::of_message(header, layout, frames);
+                let body = Body::of_message(message, layout);
                 self.on_x1_answer(now, peer, delivery, Answer::Final(body));
             }
             Command::WorkerError { delivery, failure } => {
@@ -106,7 +106,7 @@ impl<F: Frame> Broker<F> {
             Command::Disconnect { .. } => {
                 self.remove_worker(now, peer);
                 if let Some(session) = self.clients.get(peer).copied() {
-                    self.drop_session(&session);
+                    self.drop_session(session);
                 }
             }
             Command::ClientWelcome { .. }
@@ -128,7 +128,7 @@ impl<F: Frame> Broker<F> {
     }
 
     /// The session of a connection. Whoever has none is told so, that it may say HELLO (again).
-    fn session_of(&mut self, peer: &[u8]) -> Option<SessionId> {
+    fn session_of(&mut self, peer: &[u8]) -> Option<SessionKey> {
         let session = self.clients.get(peer).copied();
         if session.is_none() {
             self.say_disconnect(peer.into(), Wire::X1, "no session: say HELLO first");
@@ -149,21 +149,25 @@ impl<F: Frame> Broker<F> {
         if self.workers.contains_key(peer) {
             return self.on_malformed(now, peer, "HELLO from a worker");
         }
-        let known = self.sessions.get(&id);
-        if known.is_some_and(|session| session.secret != secret) {
+        let known = self.session_keys.get(&id).copied();
+        let secret_of = |key| self.sessions.get(&key).map(|session| session.secret);
+        if known.is_some_and(|key| secret_of(key) != Some(secret)) {
             return refuse(self, ErrorKind::Denied, "the session belongs to somebody else");
         }
         let resumed = known.is_some();
         if !resumed && self.sessions.len() >= self.config.max_sessions {
             return refuse(self, ErrorKind::QueueFull, "max_sessions is reached");
         }
-        if let Some(other) = self.clients.get(peer).copied().filter(|other| *other != id) {
-            self.drop_session(&other);
+        if let Some(other) = self.clients.get(peer).copied().filter(|other| Some(*other) != known) {
+            self.drop_session(other);
         }
         let heartbeat = self.granted(beats.0);
-        self.last_turn += 1;
-        let serial = self.last_turn;
-        let session = self.sessions.entry(id).or_insert_with(|| Session::new(serial, secret, now));
+        let key = known.unwrap_or_else(|| {
+            self.last_turn += 1;
+            self.session_keys.insert(id, self.last_turn);
+            self.last_turn
+        });
+        let session = self.sessions.entry(key).or_insert_with(|| Session::new(id, secret, now));
         let peer = RoutingId::from(peer);
         let before = session.peer.replace(peer.clone());
         session.heartbeat = heartbeat;
@@ -173,7 +177,7 @@ impl<F: Frame> Broker<F> {
         if let Some(before) = before.filter(|before| *before != peer) {
             self.clients.remove(&before);
         }
-        self.clients.insert(peer.clone(), id);
+        self.clients.insert(peer.clone(), key);
         let welcome = Command::ClientWelcome {
             resumed,
             heartbeat_ms: milliseconds(heartbeat),
@@ -183,12 +187,12 @@ impl<F: Frame> Broker<F> {
         };
         let frames = control(&mut self.scratch, &welcome);
         self.outputs.push_back(Transmit { to: peer, frames });
-        self.arm_session(&id);
+        self.arm_session(key);
     }
 
     /// Takes note of the number. `None` where it was used before: what is known of it has been said.
-    fn begin(&mut self, id: SessionId, ask: &Ask) -> Option<()> {
-        let session = self.sessions.get_mut(&id)?;
+    fn begin(&mut self, key: SessionKey, ask: &Ask) -> Option<()> {
+        let session = self.sessions.get_mut(&key)?;
         session.acknowledge(ask.acked);
         let known = session.know(ask.number);
         match known {
@@ -223,7 +227,7 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    fn on_question(&mut self, now: Instant, session: SessionId, ask: Ask, service: &[u8], body: &Body<F>) {
+    fn on_question(&mut self, now: Instant, session: SessionKey, ask: Ask, service: &[u8], body: &Body<F>) {
         if self.begin(session, &ask).is_some() {
             let reply = Body::of_frames(self.manage(now, service, body.first()));
             let command = Command::Final { number: ask.number, sequence: 0 };
@@ -232,7 +236,7 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    fn on_x1_request(&mut self, now: Instant, session: SessionId, ask: Ask, name: ServiceName, body: Body<F>) {
+    fn on_x1_request(&mut self, now: Instant, session: SessionKey, ask: Ask, name: ServiceName, body: Body<F>) {
         if self.begin(session, &ask).is_none() {
             return;
         }
@@ -260,7 +264,8 @@ impl<F: Frame> Broker<F> {
             request.deadline = Some(now + Duration::from_millis(u64::from(ask.ttl_ms)));
         }
         let deadline = request.deadline;
-        if let Some(session) = self.sessions.get_mut(&session) {
+        let key = session;
+        if let Some(session) = self.sessions.get_mut(&key) {
             if session.open == 0 {
                 // The client begins to wait: the first beat is a whole interval away.
                 session.last_sent = now;
@@ -270,7 +275,7 @@ impl<F: Frame> Broker<F> {
             session.next_deadline = session.next_deadline.into_iter().chain(deadline).min();
         }
         self.accept(now, request);
-        self.arm_session(&session);
+        self.arm_session(key);
     }
 
     fn on_x1_ready(&mut self, now: Instant, peer: &[u8], service: &[u8], capacity: u32, heartbeat_ms: u32) {
@@ -313,20 +318,21 @@ impl<F: Frame> Broker<F> {
 
     /// The connection of a session is gone. What the client asked goes on for a while: it may come back.
     pub(super) fn detach_session(&mut self, now: Instant, peer: &[u8]) {
-        let Some(id) = self.clients.remove(peer) else { return };
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(key) = self.clients.remove(peer) else { return };
+        let Some(session) = self.sessions.get_mut(&key) else { return };
         session.peer = None;
         if session.is_settled() {
-            self.sessions.remove(&id);
+            self.drop_session(key);
         } else {
             session.forget_at = Some(now + session.heartbeat * session.liveness);
-            self.arm_session(&id);
+            self.arm_session(key);
         }
     }
 
     /// The client will not come back.
-    pub(super) fn drop_session(&mut self, id: &SessionId) {
-        let Some(session) = self.sessions.remove(id) else { return };
+    pub(super) fn drop_session(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.remove(&key) else { return };
+        self.session_keys.remove(&session.id);
         if let Some(peer) = &session.peer {
             self.clients.remove(peer);
         }

@@ -319,8 +319,13 @@ fn a_cancelled_request_leaves_the_queue_or_its_worker_is_told() {
 #[test]
 fn time_runs_out_in_the_queue_and_in_the_handler() {
     let mut bed = hub(1);
-    let short = |number| {
-        Command::Request { number, acked: 0, ttl_ms: 100, max_attempts: 0, fail_fast: false, service: b"echo" }
+    let short = |number| Command::Request {
+        number,
+        acked: 0,
+        ttl_ms: 100,
+        max_attempts: 0,
+        fail_fast: false,
+        service: b"echo",
     };
     bed.x1("c", &short(1), &Message::from("runs"));
     bed.x1("c", &short(2), &Message::from("waits"));
