@@ -69,7 +69,7 @@ impl<F: Frame> Broker<F> {
             self.by_client.insert((peer.clone(), id));
         }
         let service = request.service.clone();
-        self.requests.insert(id, Box::new(request));
+        let _ = self.requests.push(id, Box::new(request));
         let to = match self.services.get_mut(&service) {
             Some(entry) if entry.queued == 0 => entry.ready.pop_first(),
             _ => None,
@@ -80,7 +80,7 @@ impl<F: Frame> Broker<F> {
         }
         self.enqueue(id);
         self.dispatch(now, &service);
-        if let Some(request) = self.requests.get_mut(&id).filter(|request| request.queued) {
+        if let Some(request) = self.requests.get_mut(id).filter(|request| request.queued) {
             request.body.compact();
             request.bytes = request.bytes.max(request.body.cost());
             self.arm_service(&service);
@@ -88,7 +88,7 @@ impl<F: Frame> Broker<F> {
     }
 
     fn enqueue(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
+        let Some(request) = self.requests.get_mut(id) else { return };
         request.queued = true;
         self.queued += 1;
         self.queued_bytes += request.bytes;
@@ -97,7 +97,7 @@ impl<F: Frame> Broker<F> {
 
     /// Counts a request out of its service's queue.
     fn dequeue(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get_mut(&id).filter(|request| request.queued) else { return };
+        let Some(request) = self.requests.get_mut(id).filter(|request| request.queued) else { return };
         request.queued = false;
         self.queued -= 1;
         self.queued_bytes -= request.bytes;
@@ -109,7 +109,7 @@ impl<F: Frame> Broker<F> {
     /// Hands waiting requests to workers with room, the least loaded first, while there are both.
     pub(super) fn dispatch(&mut self, now: Instant, name: &str) {
         while let Some(id) = self.oldest(name) {
-            let avoid = self.requests.get(&id).and_then(|request| request.avoid);
+            let avoid = self.requests.get(id).and_then(|request| request.avoid);
             let Some(to) = self.pick(name, avoid) else { return };
             self.dequeue(id);
             self.deliver(now, id, &to);
@@ -132,7 +132,7 @@ impl<F: Frame> Broker<F> {
     pub(super) fn oldest(&mut self, name: &str) -> Option<RequestId> {
         let service = self.services.get_mut(name)?;
         while let Some(id) = service.front() {
-            if self.requests.get(&id).is_some_and(|request| request.queued) {
+            if self.requests.get(id).is_some_and(|request| request.queued) {
                 return Some(id);
             }
             service.skip_front();
@@ -142,7 +142,7 @@ impl<F: Frame> Broker<F> {
 
     /// Hands a request to a worker that was just taken out of those with room.
     fn deliver(&mut self, now: Instant, id: RequestId, to: &RoutingId) {
-        let (Some(request), Some(worker)) = (self.requests.get_mut(&id), self.workers.get_mut(to)) else { return };
+        let (Some(request), Some(worker)) = (self.requests.get_mut(id), self.workers.get_mut(to)) else { return };
         request.attempts += 1;
         self.last_delivery += 1;
         let delivery = self.last_delivery;
@@ -151,7 +151,7 @@ impl<F: Frame> Broker<F> {
         self.in_flight += 1;
         let service = self.services.get_mut(&request.service);
         let was_idle = worker.held.is_empty();
-        worker.held.insert(delivery, Delivery { request: Some(id), since: now });
+        let _ = worker.held.push(delivery, Delivery { request: Some(id), since: now });
         worker.place = None;
         if let Some(service) = service {
             service.in_flight += 1;
@@ -211,7 +211,7 @@ impl<F: Frame> Broker<F> {
 
     /// No worker holds the request any more.
     pub(super) fn land(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
+        let Some(request) = self.requests.get_mut(id) else { return };
         if request.holder.take().is_some() {
             self.in_flight -= 1;
             if let Some(service) = self.services.get_mut(&request.service) {
@@ -223,7 +223,7 @@ impl<F: Frame> Broker<F> {
     /// Forgets a request, whatever its state in the queue.
     pub(super) fn forget(&mut self, id: RequestId) {
         self.dequeue(id);
-        let Some(request) = self.requests.remove(&id) else { return };
+        let Some(request) = self.requests.remove(id) else { return };
         match request.client {
             Client::Mdp { peer, .. } => {
                 self.by_client.remove(&(peer, id));
@@ -237,20 +237,11 @@ impl<F: Frame> Broker<F> {
         if let Some(service) = self.services.get_mut(&request.service) {
             if service.is_littered() {
                 let requests = &self.requests;
-                service.sweep(|id| requests.get(&id).is_some_and(|request| request.queued));
+                service.sweep(|id| requests.get(id).is_some_and(|request| request.queued));
             }
             if service.is_unused() {
                 self.services.remove(&request.service);
             }
-        }
-        self.shrink();
-    }
-
-    /// A broker that has nothing to do any more gives back what a flood of requests has made it take.
-    fn shrink(&mut self) {
-        const KEPT_CAPACITY: usize = 4096;
-        if self.requests.is_empty() && self.requests.capacity() > KEPT_CAPACITY {
-            self.requests.shrink_to_fit();
         }
     }
 
@@ -258,7 +249,7 @@ impl<F: Frame> Broker<F> {
     /// to the front, or ends.
     pub(super) fn give_back(&mut self, now: Instant, id: RequestId, avoid: Option<u64>) {
         self.land(id);
-        let Some(request) = self.requests.get_mut(&id) else { return };
+        let Some(request) = self.requests.get_mut(id) else { return };
         let (attempts, max_attempts) = (request.attempts, request.max_attempts);
         if request.orphaned {
             self.counters.abandoned += 1;
@@ -309,8 +300,8 @@ impl<F: Frame> Broker<F> {
                 _ => None,
             },
         };
-        if let Some(held) = delivery.and_then(|delivery| worker.held.get(&delivery))
-            && let Some(request) = held.request.and_then(|id| self.requests.get_mut(&id))
+        if let Some(held) = delivery.and_then(|delivery| worker.held.get(delivery))
+            && let Some(request) = held.request.and_then(|id| self.requests.get_mut(id))
         {
             request.attempts -= 1;
         }
@@ -319,7 +310,7 @@ impl<F: Frame> Broker<F> {
     /// The worker's delivery does not count any more. The worker still owes its answer.
     pub(super) fn void_delivery(&mut self, peer: &[u8], delivery: u64) {
         let Some(worker) = self.workers.get_mut(peer) else { return };
-        let Some(held) = worker.held.get_mut(&delivery) else { return };
+        let Some(held) = worker.held.get_mut(delivery) else { return };
         held.request = None;
         self.tell_cancelled(peer, delivery);
     }
@@ -334,7 +325,7 @@ impl<F: Frame> Broker<F> {
 
     /// The client of a request of MDP is gone: what waits is dropped, what runs will have nowhere to go.
     pub(super) fn abandon(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
+        let Some(request) = self.requests.get_mut(id) else { return };
         if let Some((worker, delivery)) = request.holder.clone() {
             request.orphaned = true;
             self.tell_cancelled(&worker, delivery);
@@ -346,7 +337,7 @@ impl<F: Frame> Broker<F> {
 
     /// Nobody waits for the request any more: it is taken out of the queue, or its worker is told.
     pub(super) fn withdraw(&mut self, id: RequestId) {
-        let holder = self.requests.get(&id).and_then(|request| request.holder.clone());
+        let holder = self.requests.get(id).and_then(|request| request.holder.clone());
         if let Some((worker, delivery)) = holder {
             self.void_delivery(&worker, delivery);
             self.land(id);
@@ -360,7 +351,7 @@ impl<F: Frame> Broker<F> {
         let Some(worker) = self.workers.get(peer) else { return };
         let serial = worker.serial;
         let overdue: Vec<_> = (worker.held.iter())
-            .filter_map(|(delivery, held)| Some((*delivery, held.request?, held.since)))
+            .filter_map(|(delivery, held)| Some((delivery, held.request?, held.since)))
             .filter(|(_, _, since)| now >= *since + limit)
             .collect();
         for (delivery, request, since) in overdue {

@@ -19,7 +19,7 @@ mod worker;
 mod x1;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ use super::heartbeat::Heartbeat;
 use super::mdp::{self, Version};
 use super::mdpx::{self, SessionId};
 use super::mmi;
+use super::window::Window;
 use request::{Request, RequestId};
 use service::{Service, ServiceName};
 use session::{Session, SessionKey};
@@ -69,7 +70,7 @@ pub struct Broker<F> {
     /// The sessions of the connections that are there.
     clients: Map<RoutingId, SessionKey>,
     /// Boxed, so that a table of many has little to move and little to waste.
-    requests: Map<RequestId, Box<Request<F>>>,
+    requests: Window<Box<Request<F>>>,
     /// The requests of each client of MDP, to find them when the client goes away.
     by_client: BTreeSet<(RoutingId, RequestId)>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
@@ -102,7 +103,7 @@ impl<F: Frame> Broker<F> {
             sessions: Map::with_hasher(hash()),
             session_keys: Map::with_hasher(hash()),
             clients: Map::with_hasher(hash()),
-            requests: Map::with_hasher(hash()),
+            requests: Window::default(),
             by_client: BTreeSet::new(),
             timers: BinaryHeap::new(),
             outputs: VecDeque::new(),
@@ -238,7 +239,7 @@ impl<F: Frame> Broker<F> {
             wire,
             service: name.clone(),
             heartbeat: Heartbeat::new(now, heartbeat, self.config.liveness),
-            held: BTreeMap::new(),
+            held: Window::default(),
             capacity,
             draining: false,
             place: None,
@@ -309,7 +310,7 @@ impl<F: Frame> Broker<F> {
                 service.ready.remove(&place);
             }
         }
-        for request in worker.held.values().filter_map(|delivery| delivery.request) {
+        for request in worker.held.iter().filter_map(|(_, delivery)| delivery.request) {
             self.give_back(now, request, None);
         }
         self.drop_if_unused(&worker.service);
@@ -365,7 +366,7 @@ impl<F: Frame> Broker<F> {
         workers.sort_by_key(|(_, worker)| worker.serial);
         (workers.into_iter())
             .map(|(id, worker)| {
-                let in_flight = worker.held.values().filter(|delivery| delivery.request.is_some()).count();
+                let in_flight = worker.held.iter().filter(|(_, delivery)| delivery.request.is_some()).count();
                 let state = match worker.held.len() {
                     0 => "idle",
                     held if held == in_flight => "busy",

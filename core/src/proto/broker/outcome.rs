@@ -34,7 +34,7 @@ impl<F: Frame> Broker<F> {
     pub(super) fn on_answer(&mut self, now: Instant, peer: &[u8], delivery: Option<u64>, answer: Answer<F>) {
         let Some(worker) = self.workers.get_mut(peer) else { return };
         worker.heartbeat.heard(now);
-        let held = delivery.and_then(|delivery| Some((delivery, *worker.held.get(&delivery)?)));
+        let held = delivery.and_then(|delivery| Some((delivery, *worker.held.get(delivery)?)));
         let Some((delivery, held)) = held else {
             self.counters.stray_replies += 1;
             log::debug!("dropped an answer of worker {} that nobody waits for", hex(peer));
@@ -47,7 +47,7 @@ impl<F: Frame> Broker<F> {
             }
             return;
         }
-        worker.held.remove(&delivery);
+        worker.held.remove(delivery);
         let serial = worker.serial;
         if worker.held.is_empty()
             && let Some(service) = self.services.get_mut(&worker.service)
@@ -60,7 +60,7 @@ impl<F: Frame> Broker<F> {
                 self.on_failure(now, id, serial, &Outcome::Failure { kind, code, text: &text, retryable }, retryable);
             }
             (Some(id), Answer::Returned) => {
-                if let Some(request) = self.requests.get_mut(&id) {
+                if let Some(request) = self.requests.get_mut(id) {
                     request.attempts -= 1;
                 }
                 self.give_back(now, id, Some(serial));
@@ -73,7 +73,7 @@ impl<F: Frame> Broker<F> {
 
     /// A handler failed: another one tries if it may.
     fn on_failure(&mut self, now: Instant, id: RequestId, worker: u64, failure: &Outcome<'_, F>, retryable: bool) {
-        let again = (self.requests.get(&id))
+        let again = (self.requests.get(id))
             .is_some_and(|request| retryable && request.parts == 0 && request.attempts < request.max_attempts);
         if again {
             self.give_back(now, id, Some(worker));
@@ -85,7 +85,7 @@ impl<F: Frame> Broker<F> {
 
     /// A part of the reply: forwarded where the client's protocol has parts, kept for the final one where not.
     fn forward_part(&mut self, now: Instant, worker: &[u8], delivery: u64, id: RequestId, body: Body<F>) {
-        let Some(request) = self.requests.get_mut(&id).filter(|request| !request.orphaned) else { return };
+        let Some(request) = self.requests.get_mut(id).filter(|request| !request.orphaned) else { return };
         match &request.client {
             Client::Mdp { version: Version::V01, .. } => {
                 let joined = request.joined.get_or_insert_with(|| Box::new(Joined { frames: Vec::new(), bytes: 0 }));
@@ -129,7 +129,7 @@ impl<F: Frame> Broker<F> {
     /// The request's one outcome.
     pub(super) fn finish(&mut self, now: Instant, id: RequestId, outcome: Outcome<'_, F>) {
         self.land(id);
-        let Some(request) = self.requests.get_mut(&id) else { return };
+        let Some(request) = self.requests.get_mut(id) else { return };
         if request.orphaned {
             self.counters.abandoned += 1;
             return self.forget(id);

@@ -61,7 +61,7 @@ impl<F: Frame> Broker<F> {
 
     /// Sets the service's timer by its oldest waiting request, if it must fire earlier than it is set.
     pub(super) fn arm_service(&mut self, name: &str) {
-        let oldest = self.oldest(name).and_then(|id| self.requests.get(&id)).and_then(|request| request.expires);
+        let oldest = self.oldest(name).and_then(|id| self.requests.get(id)).and_then(|request| request.expires);
         let Some((name, service)) = self.services.get_key_value(name) else { return };
         let Some(due) = oldest.filter(|due| service.armed.is_none_or(|armed| *due < armed)) else { return };
         let name = name.clone();
@@ -117,7 +117,7 @@ impl<F: Frame> Broker<F> {
         let Some(service) = self.services.get_mut(name).filter(|service| service.armed == Some(at)) else { return };
         service.armed = None;
         while let Some(id) = self.oldest(name) {
-            let expires = self.requests.get(&id).and_then(|request| request.expires);
+            let expires = self.requests.get(id).and_then(|request| request.expires);
             if expires.is_none_or(|expires| now < expires) {
                 break;
             }
@@ -162,7 +162,7 @@ impl<F: Frame> Broker<F> {
     /// Ends a session's requests whose time is over, wherever they are, and finds the next deadline.
     fn end_late_requests(&mut self, now: Instant, key: SessionKey) {
         let Some(session) = self.sessions.get(&key) else { return };
-        let deadlines = session.open_requests().filter_map(|id| Some((self.requests.get(&id)?.deadline?, id)));
+        let deadlines = session.open_requests().filter_map(|id| Some((self.requests.get(id)?.deadline?, id)));
         let (mut late, mut next) = (Vec::<RequestId>::new(), None::<Instant>);
         for (deadline, id) in deadlines {
             if now >= deadline {
@@ -176,7 +176,7 @@ impl<F: Frame> Broker<F> {
         }
         for id in late {
             self.counters.expired += 1;
-            let holder = self.requests.get(&id).and_then(|request| request.holder.clone());
+            let holder = self.requests.get(id).and_then(|request| request.holder.clone());
             if let Some((worker, delivery)) = holder {
                 self.void_delivery(&worker, delivery);
             }
