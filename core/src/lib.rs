@@ -30,7 +30,7 @@ pub use options::{BrokerOptions, ClientOptions, Protocol, RequestOptions, Worker
 pub use properties::Properties;
 pub use transport::{Capability, Libzmq, libzmq};
 pub use wait::{Check, Wake};
-pub use worker::{Request, Stop, Worker, serve};
+pub use worker::{CancelToken, Request, Stop, Worker, serve};
 
 /// The version of this library, for example `0.1.0`.
 pub const fn version() -> &'static str {

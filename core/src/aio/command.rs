@@ -31,7 +31,7 @@ pub(super) enum Command {
     /// A worker ends.
     CloseWorker { worker: u64 },
     /// A handler's answer, or a part of it.
-    Answer { worker: u64, session: usize, number: u64, answer: Answer },
+    Answer { worker: u64, id: u64, answer: Answer },
     /// The last handle is gone.
     Stop,
 }

@@ -169,9 +169,7 @@ impl Reactor {
             }
             Command::DrainWorker { worker } => self.with_crew(worker, |crew, io| crew.drain(io)),
             Command::CloseWorker { worker } => self.with_crew(worker, |crew, io| crew.close(io)),
-            Command::Answer { worker, session, number, answer } => {
-                self.with_crew(worker, |crew, io| crew.answer(io, session, number, answer));
-            }
+            Command::Answer { worker, id, answer } => self.with_crew(worker, |crew, io| crew.answer(io, id, answer)),
             Command::Stop => return false,
         }
         true
