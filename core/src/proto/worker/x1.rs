@@ -294,15 +294,18 @@ impl Worker {
         self.waiting.clear();
         self.in_hand = 0;
         self.stale = 0;
+        let mut told = Vec::new();
         for (number, held) in &mut self.running {
             held.followers.clear();
             held.current = false;
             self.stale = self.stale.saturating_add(1);
             if held.delivery().is_some() && !held.cancelled {
                 held.cancelled = true;
-                self.outputs.push_back(WorkerOutput::Cancelled { number: *number });
+                told.push(*number);
             }
         }
+        told.sort_unstable();
+        self.outputs.extend(told.into_iter().map(|number| WorkerOutput::Cancelled { number }));
     }
 
     /// A handler is done: there is room for what waits, and after a lost connection for more.
