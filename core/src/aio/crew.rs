@@ -85,7 +85,22 @@ impl Crew {
     /// Takes no new work; sessions end when what they have in hand is answered.
     pub(super) fn drain(&mut self, io: &mut Io) {
         self.draining = true;
+        let mut untaken = Vec::new();
+        if self.protocol == Some(Protocol::X1) {
+            // What has come and what nobody has received is given back as what it is: unseen.
+            self.ready(io, FIRST);
+            untaken = self.desk.take_untaken();
+        }
         self.each(io, |machine, now| machine.drain(now));
+        for request in untaken {
+            let (index, number) = split(request.id());
+            if let Some(session) = self.sessions.get_mut(&index) {
+                session.machine.take_back(io.now, number);
+            }
+            self.settle(io, index);
+            // Its answer finds nothing to answer any more.
+            drop(request);
+        }
     }
 
     pub(super) fn close(&mut self, io: &mut Io) {

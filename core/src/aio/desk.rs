@@ -129,6 +129,11 @@ impl Desk {
         drop(untaken);
     }
 
+    /// The requests that nobody has received yet, which a drain leaves to other workers.
+    pub(super) fn take_untaken(&self) -> Vec<Request> {
+        mem::take(&mut self.lock().requests).into()
+    }
+
     pub(super) fn cancellations(&self) -> &Cancellations {
         &self.cancellations
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::options::WorkerOptions;
+use crate::options::{Protocol, WorkerOptions};
 use crate::proto::worker::{Answer, Worker as Machine, WorkerConfig, WorkerOutput};
 use crate::transport::{Dealer, DealerOptions, Interest, Poller, Received, Waker, Woken, seed};
 
@@ -145,11 +145,8 @@ impl Session {
         if inner.closing.load(Ordering::Acquire) {
             self.machine.close(now);
         } else if inner.draining.load(Ordering::Acquire) {
-            self.machine.drain(now);
-            if let Some(request) = self.request.take() {
-                // Nobody has taken it yet: that makes it new work, which a drain leaves to another worker.
-                self.machine.take_back(now, request.id);
-                self.cancellations.forget(request.id);
+            if let Err(error) = self.drain(now) {
+                log::error!("{}: {error}", inner.service);
             }
         } else {
             return;
@@ -162,17 +159,38 @@ impl Session {
         }
     }
 
+    /// What nobody has taken yet is new work, which a drain leaves to another worker.
+    fn drain(&mut self, now: Instant) -> Result<()> {
+        let spoken = self.machine.protocol();
+        // Over MDPX more may have come than was read, and can be given back as what it is.
+        while spoken == Some(Protocol::X1) && self.read()? {}
+        self.machine.drain(now);
+        if let Some(request) = self.request.take() {
+            self.machine.take_back(now, request.id);
+            self.cancellations.forget(request.id);
+        }
+        Ok(())
+    }
+
+    /// Reads one message; whether there was one.
+    fn read(&mut self) -> Result<bool> {
+        let Some(dealer) = &self.dealer else { return Ok(false) };
+        match dealer.try_recv()? {
+            Received::Nothing => return Ok(false),
+            Received::Message(frames) => self.machine.handle_message(self.now, frames),
+            Received::Disconnected => self.machine.handle_disconnected(self.now),
+        }
+        self.run()?;
+        Ok(true)
+    }
+
     /// Reads what came, then does what is due, then sends.
     pub(super) fn pump(&mut self) -> Result<()> {
         self.now = Instant::now();
         for _ in 0..BATCH {
-            let Some(dealer) = &self.dealer else { break };
-            match dealer.try_recv()? {
-                Received::Nothing => break,
-                Received::Message(frames) => self.machine.handle_message(self.now, frames),
-                Received::Disconnected => self.machine.handle_disconnected(self.now),
+            if !self.read()? {
+                break;
             }
-            self.run()?;
             if self.request.is_some() {
                 // It is the handler's turn; what else came can wait for the beater.
                 break;
