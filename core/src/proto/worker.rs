@@ -129,6 +129,9 @@ pub enum WorkerOutput {
 /// First pause after a connection that came to nothing.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long the broker may take to have heard that the worker drains.
+const FENCE: Duration = Duration::from_millis(500);
+
 /// The machine of one session.
 #[derive(Debug)]
 pub struct Worker {
@@ -159,6 +162,8 @@ pub struct Worker {
     failures: u32,
     /// When a drain gives up waiting.
     drain_ends: Option<Instant>,
+    /// Until when deliveries may still come that were on their way when DRAIN was said (MDPX).
+    fence: Option<Instant>,
     random: u64,
     outputs: VecDeque<WorkerOutput>,
 }
@@ -201,6 +206,7 @@ impl Worker {
             endpoint: 0,
             failures: 0,
             drain_ends: None,
+            fence: None,
             random: seed | 1,
             outputs: VecDeque::new(),
             config,
@@ -266,6 +272,9 @@ impl Worker {
         if self.drain_ends.is_some_and(|ends| now >= ends) {
             self.close(now);
         }
+        if self.fence.is_some_and(|until| now >= until) {
+            self.pass_fence(now);
+        }
         if self.expiry().is_some_and(|expiry| now >= expiry) {
             let silence = self.heartbeat.silence(now);
             log::info!("{}: the broker has been silent for {silence:?}; reconnecting", self.config.service);
@@ -274,6 +283,7 @@ impl Worker {
             if self.must_finish_first() {
                 self.outputs.push_back(WorkerOutput::Close);
                 self.state = State::Detached;
+                self.finish(now);
             } else {
                 self.announce_reconnect();
                 self.connect(now);
@@ -322,12 +332,19 @@ impl Worker {
         }
         self.outputs.push_back(WorkerOutput::Event(ConnectionEvent::Draining));
         self.give_back_unstarted(now);
-        if self.running.is_empty() {
+        let is_told = self.state == State::Registered && self.is_x1();
+        if self.running.is_empty() && !is_told {
             return self.close(now);
         }
         self.drain_ends = Some(now + self.config.drain_timeout);
         match self.state {
-            State::Registered if self.is_x1() => self.say(now, &Command::Drain),
+            State::Registered if is_told => {
+                self.say(now, &Command::Drain);
+                // Whatever the broker says after the answer to this it has said in the knowledge of the DRAIN. Leaving
+                // earlier would cost what is on its way an attempt.
+                self.outputs.push_back(WorkerOutput::Send(discovery::question()));
+                self.fence = Some(now + FENCE);
+            }
             State::Registered | State::Detached | State::Closed => {}
             // Handlers still run for an earlier connection. This one would bring nothing but new work.
             State::Asking(_) | State::Greeting | State::Pausing(_) => {
@@ -347,6 +364,7 @@ impl Worker {
         self.state = State::Closed;
         self.running.clear();
         self.drain_ends = None;
+        self.fence = None;
         self.outputs.push_back(WorkerOutput::Closed);
     }
 
@@ -358,7 +376,7 @@ impl Worker {
             State::Pausing(until) => Some(*until),
             State::Greeting | State::Detached | State::Closed => None,
         };
-        due.into_iter().chain(self.expiry()).chain(self.drain_ends).min()
+        due.into_iter().chain(self.expiry()).chain(self.drain_ends).chain(self.fence).min()
     }
 
     /// The next thing to do.
@@ -466,6 +484,7 @@ impl Worker {
         self.next_endpoint();
         if self.must_finish_first() {
             self.state = State::Detached;
+            self.finish(now);
         } else {
             self.reconnect(now);
         }
@@ -478,11 +497,18 @@ impl Worker {
             self.outputs.push_back(WorkerOutput::Event(event));
         }
         self.lose_deliveries();
+        self.fence = None;
     }
 
-    /// Whether what handlers still have must be finished before there is another connection.
+    /// Whether what handlers still have must be finished before there is another connection, or there is to be none.
     fn must_finish_first(&self) -> bool {
-        self.is_busy() && (self.drain_ends.is_some() || self.version().is_some())
+        self.drain_ends.is_some() || (self.is_busy() && self.version().is_some())
+    }
+
+    /// Nothing comes any more that the broker sent before it knew of the drain.
+    fn pass_fence(&mut self, now: Instant) {
+        self.fence = None;
+        self.finish(now);
     }
 
     /// The request is in no handler's hands any more.
@@ -498,7 +524,7 @@ impl Worker {
     /// A handler is done with its request.
     fn finish(&mut self, now: Instant) {
         if self.drain_ends.is_some() {
-            if self.running.is_empty() {
+            if self.running.is_empty() && self.fence.is_none() {
                 self.close(now);
             }
             return;

@@ -33,7 +33,7 @@ fn all_outputs(worker: &mut Worker) -> Vec<String> {
             WorkerOutput::Send(frames) if mdpx::is_header(&frames[0]) => x1::said(&frames),
             WorkerOutput::Send(frames) => match mdp::read_to_broker(frames) {
                 Ok(ToBroker::Request { .. }) => "question".into(),
-                Ok(ToBroker::Ready { version, .. }) if version == Version::V02 => "ready 0.2".into(),
+                Ok(ToBroker::Ready { version: Version::V02, .. }) => "ready 0.2".into(),
                 Ok(ToBroker::Ready { .. }) => "ready".into(),
                 Ok(ToBroker::Heartbeat { .. }) => "heartbeat".into(),
                 Ok(ToBroker::Disconnect { .. }) => "disconnect".into(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::error::{ErrorKind, Result, ServiceError};
-use crate::proto::discovery::Spoken;
+use crate::proto::discovery::{self, Spoken};
 use crate::proto::heartbeat::Heartbeat;
 use crate::proto::mdpx::{self, Command, Failure, SessionId};
 
@@ -19,6 +19,12 @@ const BEAT_MAX: Duration = Duration::from_secs(3600);
 
 impl Worker {
     pub(super) fn handle_x1(&mut self, now: Instant, frames: Vec<Bytes>) {
+        if self.fence.is_some() && !frames.first().is_some_and(|header| mdpx::is_header(header)) {
+            return match discovery::read_answer(frames) {
+                Some(_) => self.pass_fence(now),
+                None => self.dropped("something else than the answer to mmi.protocols"),
+            };
+        }
         let mut frames = frames.into_iter();
         let Some(header) = frames.next() else { return };
         let read = match mdpx::read(&header, frames.len()) {

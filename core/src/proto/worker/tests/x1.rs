@@ -195,12 +195,29 @@ fn a_drain_returns_what_nobody_began_and_answers_the_rest() {
     outputs(&mut worker);
     worker.drain(now);
     worker.drain(now);
-    assert_eq!(all_outputs(&mut worker), ["event draining", "RETURN 3", "RETURN 4", "DRAIN"]);
-    deliver(&mut worker, now, work(5));
-    assert_eq!(outputs(&mut worker), ["RETURN 5"], "it was on its way when DRAIN was said");
+    assert_eq!(all_outputs(&mut worker), ["event draining", "RETURN 3", "RETURN 4", "DRAIN", "question"]);
     reply(&mut worker, now, 1);
     reply(&mut worker, now, 2);
-    assert_eq!(outputs(&mut worker), ["FINAL 1 0", "FINAL 2 0", "DISCONNECT 0", "close", "closed"]);
+    deliver(&mut worker, now, work(5));
+    assert_eq!(outputs(&mut worker), ["FINAL 1 0", "FINAL 2 0", "RETURN 5"], "on its way when DRAIN was said");
+    answer_question(&mut worker, now, &["200", "x1"]);
+    assert_eq!(outputs(&mut worker), ["DISCONNECT 0", "close", "closed"]);
+}
+
+#[test]
+fn an_idle_worker_that_drains_is_gone_soon_whether_the_broker_answers_or_not() {
+    let now = Instant::now();
+    let mut worker = registered(&options(1, 1), now);
+    worker.drain(now);
+    assert_eq!(outputs(&mut worker), ["DRAIN", "question"]);
+    let due = worker.poll_timeout().unwrap_or(now);
+    assert!(due > now && due < now + BEAT);
+    worker.handle_timeout(due);
+    assert_eq!(outputs(&mut worker), ["DISCONNECT 0", "close", "closed"]);
+    let mut worker = registered(&options(1, 1), now);
+    worker.drain(now);
+    worker.handle_disconnected(now);
+    assert!(worker.is_closed());
 }
 
 #[test]
