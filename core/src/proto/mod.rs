@@ -13,6 +13,7 @@ mod heartbeat;
 pub mod mdp;
 pub mod mdpx;
 pub mod mmi;
+mod window;
 pub mod worker;
 
 pub use frame::{Frame, Frames, RoutingId};

@@ -143,10 +143,13 @@ impl Router {
     /// Sends a message to a peer, behind what waits for it already.
     pub(crate) fn send(&mut self, to: &RoutingId, frames: impl Into<Frames>) -> Result<Sent> {
         let frames = frames.into();
-        if self.cut.contains(to) {
+        // Both are empty as long as everybody reads.
+        if !self.cut.is_empty() && self.cut.contains(to) {
             return Ok(Sent::Lost(vec![frames]));
         }
-        if let Some(outbox) = self.outboxes.get_mut(to) {
+        if !self.outboxes.is_empty()
+            && let Some(outbox) = self.outboxes.get_mut(to)
+        {
             let bytes = size(&frames);
             outbox.push(&mut self.backlog, frames, bytes);
             if outbox.bytes > self.max_outbox_bytes {

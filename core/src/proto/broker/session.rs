@@ -1,10 +1,10 @@
 //! A session of an MDPX client: what it has asked, and what it has not yet said to have heard.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::proto::frame::{Frame, Frames, RoutingId};
 use crate::proto::mdpx::SessionId;
+use crate::proto::window::Window;
 
 use super::request::{RequestId, cost};
 
@@ -26,7 +26,7 @@ pub(super) struct Session<F> {
     pub(super) last_sent: Instant,
     /// The highest number of a request so far. A lower one that is not in the table has had its outcome.
     pub(super) highest: u64,
-    slots: BTreeMap<u64, Slot<F>>,
+    slots: Window<Slot<F>>,
     /// How many of the slots are open.
     pub(super) open: usize,
     kept_bytes: usize,
@@ -42,8 +42,8 @@ pub(super) struct Session<F> {
 enum Slot<F> {
     /// The request has no outcome yet.
     Open(RequestId),
-    /// The outcome, until the client says that it has it.
-    Kept(Box<Frames<F>>),
+    /// The outcome with what it costs, until the client says that it has it.
+    Kept(Box<Frames<F>>, usize),
 }
 
 /// What the session knows of a number.
@@ -68,7 +68,7 @@ impl<F: Frame> Session<F> {
             liveness: 1,
             last_sent: now,
             highest: 0,
-            slots: BTreeMap::new(),
+            slots: Window::default(),
             open: 0,
             kept_bytes: 0,
             next_deadline: None,
@@ -81,24 +81,34 @@ impl<F: Frame> Session<F> {
         if number > self.highest {
             return Known::New;
         }
-        match self.slots.get(&number) {
+        match self.slots.get(number) {
             Some(Slot::Open(id)) => Known::Open(*id),
-            Some(Slot::Kept(frames)) => Known::Kept(Frames::clone(frames)),
+            Some(Slot::Kept(frames, _)) => Known::Kept(Frames::clone(frames)),
             None => Known::Gone,
         }
     }
 
     /// A request is taken in.
     pub(super) fn begin(&mut self, number: u64, id: RequestId) {
-        self.slots.insert(number, Slot::Open(id));
-        self.open += 1;
+        // The number is higher than all before it.
+        if self.slots.push(number, Slot::Open(id)).is_ok() {
+            self.open += 1;
+        }
     }
 
     /// The number's outcome is there, and is kept.
     pub(super) fn keep(&mut self, number: u64, frames: Frames<F>) {
-        self.kept_bytes += cost(&frames);
-        if let Some(Slot::Open(_)) = self.slots.insert(number, Slot::Kept(Box::new(frames))) {
-            self.open -= 1;
+        let bytes = cost(&frames);
+        self.kept_bytes += bytes;
+        let kept = Slot::Kept(Box::new(frames), bytes);
+        match self.slots.get_mut(number) {
+            Some(slot) => {
+                if let Slot::Open(_) = std::mem::replace(slot, kept) {
+                    self.open -= 1;
+                }
+            }
+            // Refused or answered at once: it was never open.
+            None => drop(self.slots.push(number, kept)),
         }
         if self.kept_bytes > MAX_KEPT_BYTES {
             self.shed();
@@ -107,8 +117,8 @@ impl<F: Frame> Session<F> {
 
     /// The number is over without an outcome: its request was given up.
     pub(super) fn end(&mut self, number: u64) {
-        if let Some(Slot::Open(_)) = self.slots.get(&number) {
-            self.slots.remove(&number);
+        if let Some(Slot::Open(_)) = self.slots.get(number) {
+            self.slots.remove(number);
             self.open -= 1;
         }
     }
@@ -116,21 +126,19 @@ impl<F: Frame> Session<F> {
     /// The client has all outcomes up to this number.
     pub(super) fn acknowledge(&mut self, number: u64) {
         // A request that is still open ends the look: a client that says it has that one's outcome is mistaken.
-        while let Some(first) = self.slots.first_entry()
-            && *first.key() <= number
-            && let Slot::Kept(_) = first.get()
+        while let Some((first, Slot::Kept(_, bytes))) = self.slots.first()
+            && first <= number
         {
-            if let Slot::Kept(frames) = first.remove() {
-                self.kept_bytes -= cost(&frames);
-            }
+            self.kept_bytes -= bytes;
+            self.slots.remove(first);
         }
     }
 
     /// The requests without an outcome, in the order of their numbers.
     pub(super) fn open_requests(&self) -> impl Iterator<Item = RequestId> {
-        self.slots.values().filter_map(|slot| match slot {
+        self.slots.iter().filter_map(|(_, slot)| match slot {
             Slot::Open(id) => Some(*id),
-            Slot::Kept(_) => None,
+            Slot::Kept(..) => None,
         })
     }
 
@@ -154,8 +162,8 @@ impl<F: Frame> Session<F> {
     fn shed(&mut self) {
         let kept_bytes = &mut self.kept_bytes;
         self.slots.retain(|_, slot| match slot {
-            Slot::Kept(frames) if *kept_bytes > MAX_KEPT_BYTES / 2 => {
-                *kept_bytes -= cost(frames);
+            Slot::Kept(_, bytes) if *kept_bytes > MAX_KEPT_BYTES / 2 => {
+                *kept_bytes -= *bytes;
                 false
             }
             _ => true,

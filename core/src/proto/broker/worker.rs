@@ -1,13 +1,16 @@
 //! A registered worker, as the broker sees it.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::proto::heartbeat::Heartbeat;
 use crate::proto::mdp::Version;
+use crate::proto::window::Window;
 
 use super::request::RequestId;
-use super::service::{Place, ServiceName};
+use super::service::{Place, ServiceKey};
+
+/// Where a worker is in the table of workers, as long as it is there.
+pub(super) type WorkerKey = usize;
 
 /// What is spoken with a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +33,10 @@ pub(super) struct Worker {
     /// Tells this registration from an earlier one of the same routing id.
     pub(super) serial: u64,
     pub(super) wire: Wire,
-    pub(super) service: ServiceName,
+    pub(super) service: ServiceKey,
     pub(super) heartbeat: Heartbeat,
     /// What the worker holds, by delivery, the oldest first.
-    pub(super) held: BTreeMap<u64, Delivery>,
+    pub(super) held: Window<Delivery>,
     /// How much it holds at most.
     pub(super) capacity: u32,
     /// Whether it wants nothing more.
@@ -74,7 +77,7 @@ impl Worker {
     /// When the oldest attempt in the worker's hands has lasted too long.
     pub(super) fn attempt_ends(&self, limit: Option<Duration>) -> Option<Instant> {
         let limit = limit?;
-        self.held.values().find(|delivery| delivery.request.is_some()).map(|delivery| delivery.since + limit)
+        self.held.iter().find(|(_, delivery)| delivery.request.is_some()).map(|(_, delivery)| delivery.since + limit)
     }
 
     /// When the worker next needs attention.
@@ -86,7 +89,7 @@ impl Worker {
     /// A HEARTBEAT came; whether it wants an answer.
     pub(super) fn beat_heard(&mut self, now: Instant, interval: Duration) -> bool {
         // One beat may have crossed the request on its way; one that comes a whole interval later has not.
-        if let Some((_, Delivery { since, .. })) = self.held.last_key_value() {
+        if let Some((_, Delivery { since, .. })) = self.held.last() {
             self.beats_while_busy |= now.saturating_duration_since(*since) > interval;
         }
         self.heartbeat.beat_heard(now)
