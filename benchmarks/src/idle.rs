@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use majordomo::Client;
 
 use crate::flood::stats;
@@ -40,29 +40,53 @@ const BEAT: &[u8] = &[4];
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let context = zmq::Context::new();
     let socket = raw::socket(&context, zmq::DEALER)?;
+    connect(&context, &socket, arguments)?;
     let client = Client::connect(&arguments.endpoint)?;
     // Others may be registered already.
-    let others = stats(&client)?.workers;
+    let workers = stats(&client)?.workers + arguments.workers;
+    // Only now: a connection that is added to those in use does not get the next message.
     for worker in 0..arguments.workers {
-        socket.connect(&arguments.endpoint)?;
         let service = format!("idle-{}", worker % arguments.services.max(1));
         socket.send_multipart([&b""[..], PROTOCOL, READY, service.as_bytes()], 0)?;
-        if (worker + 1) % BATCH == 0 {
-            await_workers(&client, others + worker + 1)?;
-        }
     }
-    await_workers(&client, others + arguments.workers)?;
+    await_workers(&client, workers)?;
     report::print(&Ready::NOW)?;
     beat(&socket, arguments.workers)
 }
 
+/// Makes all connections, some at a time.
+fn connect(context: &zmq::Context, socket: &zmq::Socket, arguments: &Arguments) -> Result<()> {
+    const EVENTS: &str = "inproc://connections";
+    socket.monitor(EVENTS, i32::from(zmq::SocketEvent::HANDSHAKE_SUCCEEDED.to_raw()))?;
+    let events = context.socket(zmq::PAIR)?;
+    events.set_rcvtimeo(i32::try_from(START.as_millis())?)?;
+    events.connect(EVENTS)?;
+    for worker in 0..arguments.workers {
+        socket.connect(&from_own_address(&arguments.endpoint, worker)?)?;
+        if worker >= BATCH {
+            events.recv_multipart(0).context("a worker is not connected")?;
+        }
+    }
+    for _ in 0..arguments.workers.min(BATCH) {
+        events.recv_multipart(0).context("a worker is not connected")?;
+    }
+    Ok(())
+}
+
+/// The endpoint with a source address: a DEALER takes an endpoint that it is connected to already for the same connection.
+fn from_own_address(endpoint: &str, worker: usize) -> Result<String> {
+    let address = endpoint.strip_prefix("tcp://").context("the workers connect by TCP")?;
+    Ok(format!("tcp://127.1.{}.{}:0;{address}", worker / 250, worker % 250 + 1))
+}
+
+/// Waits until the broker knows so many workers.
 fn await_workers(client: &Client, workers: usize) -> Result<()> {
     let deadline = Instant::now() + START;
     while stats(client)?.workers < workers {
         if Instant::now() >= deadline {
             bail!("{workers} workers are not registered after {} s", START.as_secs());
         }
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }

@@ -46,6 +46,8 @@ enum Role {
     RoundTrip(majordomo_peers::RoundTripArguments),
     /// Connections of workers that have nothing to do
     IdleWorkers(idle::Arguments),
+    /// Print what a process takes of processor and memory
+    Watch(process::Arguments),
     /// A client that sends everything before it reads the first reply
     Flood(flood::Arguments),
 }
@@ -73,6 +75,7 @@ fn run(role: Role) -> Result<()> {
         Role::Client(arguments) => majordomo_peers::clients(&arguments),
         Role::RoundTrip(arguments) => majordomo_peers::round_trips(&arguments),
         Role::IdleWorkers(arguments) => idle::run(&arguments),
+        Role::Watch(arguments) => process::watch(&arguments),
         Role::Flood(arguments) => flood::run(&arguments),
     }
 }

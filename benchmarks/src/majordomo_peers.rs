@@ -91,7 +91,7 @@ pub(crate) fn broker(arguments: &BrokerArguments) -> Result<()> {
         .max_queued_bytes_per_service(bytes);
     let broker = Broker::with_options(options)?;
     let endpoint = broker.endpoint().to_owned();
-    report::print(&Listening { workers: endpoint.clone(), endpoint })?;
+    report::print(&Listening { workers: endpoint.clone(), endpoint, pid: std::process::id() })?;
     Ok(broker.wait()?)
 }
 

@@ -2,8 +2,52 @@
 
 use std::fs;
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::report;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    #[arg(long)]
+    pid: u32,
+    /// How long to watch, in seconds
+    #[arg(long, default_value_t = 0.0)]
+    seconds: f64,
+}
+
+/// What a process takes.
+#[derive(Debug, Serialize)]
+struct Watched {
+    /// How much of one core it took while it was watched: 1 is all of it.
+    cores: f64,
+    /// Its resident memory now, in bytes.
+    resident: u64,
+    /// The most that it ever was.
+    peak: u64,
+}
+
+/// Watches a process and prints what it takes.
+pub(crate) fn watch(arguments: &Arguments) -> Result<()> {
+    let (begin, before) = (Instant::now(), cpu_seconds(arguments.pid)?);
+    thread::sleep(Duration::from_secs_f64(arguments.seconds));
+    let cores = (cpu_seconds(arguments.pid)? - before) / begin.elapsed().as_secs_f64().max(0.001);
+    let (resident, peak) = (memory(arguments.pid, "VmRSS:")?, memory(arguments.pid, "VmHWM:")?);
+    report::print(&Watched { cores, resident, peak })
+}
+
+/// A line of a process's status that tells kilobytes, in bytes.
+fn memory(pid: u32, name: &str) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kilobytes =
+        line.and_then(|line| line.split_whitespace().next()).with_context(|| format!("{path} has no {name}"))?;
+    Ok(kilobytes.parse::<u64>()? * 1024)
+}
 
 /// Raises the limit of open files as far as it goes: ten thousand workers have ten thousand connections.
 pub(crate) fn allow_many_connections() -> Result<()> {

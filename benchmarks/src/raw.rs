@@ -43,7 +43,7 @@ pub(crate) fn proxy() -> Result<()> {
     for side in [&front, &back] {
         side.bind("tcp://127.0.0.1:*")?;
     }
-    report::print(&Listening { endpoint: endpoint(&front)?, workers: endpoint(&back)? })?;
+    report::print(&Listening { endpoint: endpoint(&front)?, workers: endpoint(&back)?, pid: std::process::id() })?;
     Ok(zmq::proxy(&front, &back)?)
 }
 

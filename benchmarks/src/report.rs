@@ -12,6 +12,7 @@ pub(crate) struct Listening {
     pub(crate) endpoint: String,
     /// For workers.
     pub(crate) workers: String,
+    pub(crate) pid: u32,
 }
 
 /// A program has done what it does before anything is measured.
