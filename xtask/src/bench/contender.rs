@@ -231,13 +231,14 @@ impl<'a> Stand<'a> {
 
 /// Builds what the peers of a language need.
 fn prepare(project: &Project, builder: &mut Builder<'_>, language: Language) -> Result<()> {
+    if language == Language::Node {
+        // First: npm removes the link to our package, which is none of its own.
+        builder.need(&[Stage::ConformancePackages])?;
+    }
     builder.need_language(language)?;
     match language {
         Language::Rust | Language::Python => Ok(()),
-        Language::Node => {
-            builder.need(&[Stage::ConformancePackages])?;
-            link_node_packages(project)
-        }
+        Language::Node => link_node_packages(project),
         Language::C => compile(project, language, "cc", &["-std=c99", "-D_XOPEN_SOURCE=700"]),
         Language::Cpp => compile(project, language, "c++", &["-std=c++17"]),
     }

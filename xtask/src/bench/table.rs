@@ -50,7 +50,7 @@ pub(crate) fn json(setting: &Setting, comparisons: &[Comparison], results: &Resu
 pub(crate) fn markdown(setting: &Setting, comparisons: &[Comparison], results: &Results) -> String {
     let Setting { processor, cores, kernel, protocol, repetitions } = setting;
     let mut text = format!(
-        "{processor}, {cores} cores, Linux {kernel}; {repetitions} repetitions in turn, in steady mode; protocol {protocol}.\n\n\
+        "{processor}, {cores} cores, Linux {kernel}; steady mode, repetitions in turn: {repetitions}; protocol {protocol}.\n\n\
          | comparison | what | min / median / max | target | met | medians |\n|---|---|---|---|---|---|\n"
     );
     for comparison in comparisons {
@@ -72,13 +72,17 @@ pub(crate) fn markdown(setting: &Setting, comparisons: &[Comparison], results: &
         let figures: Vec<String> = row
             .figures
             .iter()
-            .map(|figure| format!("{}: {}", figure.contender, figure.quantity.show(figure.summary.median)))
+            .map(|Figure { contender, quantity, summary }| match quantity {
+                Quantity::P99 => format!("99th percentile {}", quantity.show(summary.median)),
+                _ => format!("{contender}: {}", quantity.show(summary.median)),
+            })
             .collect();
         let _ = writeln!(
             text,
-            "| {} | {} | {result} | {target} | {met} | {} |",
+            "| {} | {}{} | {result} | {target} | {met} | {} |",
             row.name,
             comparison.quantity.title(),
+            if row.is_ratio { ", ratio" } else { "" },
             figures.join("; ")
         );
     }
@@ -118,10 +122,7 @@ fn row<'a>(comparison: &Comparison, results: &'a Results) -> Row<'a> {
         };
         for &quantity in told {
             if let Some(summary) = results.get(contender).and_then(|figures| figures.summary(quantity)) {
-                let contender = match quantity {
-                    Quantity::P99 => format!("{}, 99th percentile", contender.title()),
-                    _ => contender.title(),
-                };
+                let contender = contender.title();
                 figures.push(Figure { contender, quantity, summary });
             }
         }
