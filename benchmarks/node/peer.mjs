@@ -7,6 +7,9 @@ const SERVICE = 'echo';
 // Long enough that no request is ever sent twice.
 const TIMEOUT = 60_000;
 
+// Requests that a worker of MDPX works on at once, and further ones that it holds ready; MDP/0.1 has one at a time.
+const MANY = { concurrency: 256, prefetch: 512 };
+
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
@@ -73,7 +76,7 @@ async function client() {
 }
 
 async function worker() {
-  new Worker(endpoint, SERVICE, (request) => request.body, { protocol });
+  new Worker(endpoint, SERVICE, (request) => request.body, { protocol, ...(protocol === 'x1' ? MANY : {}) });
   say({ ready: true });
 }
 

@@ -8,16 +8,19 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import zmq
-import zmq.asyncio
-
 import majordomo
 import majordomo.aio
+import zmq
+import zmq.asyncio
 
 SERVICE = "echo"
 
 # Long enough that no request is ever sent twice.
 TIMEOUT = 60.0
+
+# Requests that a worker of MDPX works on at once, and further ones that it holds ready; MDP/0.1 has one at a time.
+AT_ONCE = 256
+PREFETCH = 512
 
 
 def say(**line: Any) -> None:
@@ -74,7 +77,8 @@ async def client(arguments: argparse.Namespace) -> None:
 
 
 async def worker(arguments: argparse.Namespace) -> None:
-    async with majordomo.aio.Worker(arguments.endpoint, SERVICE, protocol=arguments.protocol) as serving:
+    options = {"concurrency": AT_ONCE, "prefetch": PREFETCH} if arguments.protocol == "x1" else {}
+    async with majordomo.aio.Worker(arguments.endpoint, SERVICE, protocol=arguments.protocol, **options) as serving:
         say(ready=True)
         await serving.serve(lambda request: request.body)
 
