@@ -104,12 +104,22 @@ pub struct ServiceError {
     pub code: u32,
     /// What the service said.
     pub text: String,
+    /// Whether another attempt may succeed. The broker hands such a request to another worker while it has attempts
+    /// left (MDPX workers only).
+    pub retryable: bool,
 }
 
 impl ServiceError {
     /// A failure with the service's own `code` and `text`.
     pub fn new(code: u32, text: impl Into<String>) -> Self {
-        ServiceError { code, text: text.into() }
+        ServiceError { code, text: text.into(), retryable: false }
+    }
+
+    /// Sets whether another attempt may succeed.
+    #[must_use]
+    pub fn retryable(mut self, retryable: bool) -> Self {
+        self.retryable = retryable;
+        self
     }
 }
 
@@ -141,9 +151,9 @@ impl Error {
         self.kind
     }
 
-    /// Whether the same request may succeed when it is sent again.
+    /// Whether the same request may succeed when it is sent again: what the service said, or what the kind says.
     pub fn is_retryable(&self) -> bool {
-        self.kind.is_retryable()
+        self.service.as_ref().map_or(self.kind.is_retryable(), |service| service.retryable)
     }
 
     /// The service's own code and text, where the kind is [`ErrorKind::ServiceError`].

@@ -3,8 +3,11 @@
 use std::ops::Index;
 
 use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 
-/// An immutable, ordered list of byte frames: the body of a request or a reply.
+use crate::properties::Properties;
+
+/// An immutable, ordered list of byte frames, with the properties that travel beside them: a request or a reply.
 ///
 /// Cloning is cheap: frames are reference-counted and never copied. A message may have no frames, and frames may be
 /// empty.
@@ -17,18 +20,32 @@ use bytes::Bytes;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Message {
-    frames: Vec<Bytes>,
+    /// Most bodies are one frame: they need no list of their own.
+    frames: SmallVec<[Bytes; 1]>,
+    properties: Properties,
 }
 
 impl Message {
     /// A message without frames.
     pub const fn new() -> Self {
-        Message { frames: Vec::new() }
+        Message { frames: SmallVec::new_const(), properties: Properties::new() }
     }
 
     /// A message of these frames, in this order.
     pub fn from_frames(frames: Vec<Bytes>) -> Self {
-        Message { frames }
+        Message { frames: frames.into(), properties: Properties::new() }
+    }
+
+    /// The same message with these properties in the place of those it had.
+    #[must_use]
+    pub fn with_properties(mut self, properties: Properties) -> Self {
+        self.properties = properties;
+        self
+    }
+
+    /// What travels beside the frames.
+    pub fn properties(&self) -> &Properties {
+        &self.properties
     }
 
     /// The number of frames.
@@ -63,7 +80,7 @@ impl Message {
 
     /// The frames in order, taken out of the message.
     pub fn into_frames(self) -> Vec<Bytes> {
-        self.frames
+        self.frames.into_vec()
     }
 
     /// The sum of the frames' lengths in bytes.
@@ -86,7 +103,7 @@ impl Index<usize> for Message {
 
 impl IntoIterator for Message {
     type Item = Bytes;
-    type IntoIter = std::vec::IntoIter<Bytes>;
+    type IntoIter = smallvec::IntoIter<[Bytes; 1]>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.frames.into_iter()
@@ -95,7 +112,7 @@ impl IntoIterator for Message {
 
 impl<T: Into<Bytes>> FromIterator<T> for Message {
     fn from_iter<I: IntoIterator<Item = T>>(frames: I) -> Self {
-        Message { frames: frames.into_iter().map(Into::into).collect() }
+        Message { frames: frames.into_iter().map(Into::into).collect(), properties: Properties::new() }
     }
 }
 
@@ -107,13 +124,13 @@ impl From<&str> for Message {
 
 impl From<String> for Message {
     fn from(text: String) -> Self {
-        Message { frames: vec![text.into()] }
+        Message::from(Bytes::from(text))
     }
 }
 
 impl From<&[u8]> for Message {
     fn from(bytes: &[u8]) -> Self {
-        Message { frames: vec![Bytes::copy_from_slice(bytes)] }
+        Message::from(Bytes::copy_from_slice(bytes))
     }
 }
 
@@ -125,19 +142,19 @@ impl<const N: usize> From<&[u8; N]> for Message {
 
 impl From<Vec<u8>> for Message {
     fn from(bytes: Vec<u8>) -> Self {
-        Message { frames: vec![bytes.into()] }
+        Message::from(Bytes::from(bytes))
     }
 }
 
 impl From<Bytes> for Message {
     fn from(bytes: Bytes) -> Self {
-        Message { frames: vec![bytes] }
+        Message { frames: smallvec![bytes], properties: Properties::new() }
     }
 }
 
 impl From<Vec<Bytes>> for Message {
     fn from(frames: Vec<Bytes>) -> Self {
-        Message { frames }
+        Message::from_frames(frames)
     }
 }
 
@@ -149,18 +166,18 @@ impl From<Vec<Vec<u8>>> for Message {
 
 impl<const N: usize> From<[&str; N]> for Message {
     fn from(frames: [&str; N]) -> Self {
-        Message { frames: frames.iter().map(|frame| Bytes::copy_from_slice(frame.as_bytes())).collect() }
+        frames.iter().map(|frame| Bytes::copy_from_slice(frame.as_bytes())).collect()
     }
 }
 
 impl<const N: usize> From<[&[u8]; N]> for Message {
     fn from(frames: [&[u8]; N]) -> Self {
-        Message { frames: frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect() }
+        frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect()
     }
 }
 
 impl<const N: usize> From<[Bytes; N]> for Message {
     fn from(frames: [Bytes; N]) -> Self {
-        Message { frames: frames.into() }
+        Message::from_frames(frames.into())
     }
 }

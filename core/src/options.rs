@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::event::EventHook;
 
 /// Longest accepted service name in bytes.
 pub const MAX_SERVICE_NAME: usize = 255;
@@ -13,26 +14,32 @@ const DEFAULT_MAX_MESSAGE: usize = 256 << 20;
 /// Timers are kept far from the ends of what clocks and libzmq's milliseconds in an `int` can say.
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Version of the Majordomo protocol that a client or a worker speaks.
+/// The protocol that a client or a worker speaks with its broker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Protocol {
-    /// MDP/0.1 (RFC 7): one reply to each request; what the Guide's programs speak.
+    /// The best that both know: the broker is asked on every new connection.
     #[default]
+    Auto,
+    /// MDP/0.1 (RFC 7): one reply to each request; what the Guide's programs speak.
     V01,
     /// MDP/0.2 (RFC 18): streaming replies.
     V02,
+    /// MDPX/1: many requests at once, typed failures, deadlines, cancellation, properties.
+    X1,
 }
 
 impl Protocol {
-    /// Every version, oldest first.
-    pub const ALL: &'static [Protocol] = &[Protocol::V01, Protocol::V02];
+    /// Every protocol, oldest first, [`Protocol::Auto`] not among them.
+    pub const ALL: &'static [Protocol] = &[Protocol::V01, Protocol::V02, Protocol::X1];
 
-    /// The version's name in options and in `mmi.protocols`: `"0.1"` or `"0.2"`.
+    /// The name in options and in `mmi.protocols`: `"auto"`, `"0.1"`, `"0.2"` or `"x1"`.
     pub const fn name(self) -> &'static str {
         match self {
+            Protocol::Auto => "auto",
             Protocol::V01 => "0.1",
             Protocol::V02 => "0.2",
+            Protocol::X1 => "x1",
         }
     }
 }
@@ -47,8 +54,12 @@ impl FromStr for Protocol {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        (Protocol::ALL.iter().copied().find(|version| version.name() == name))
-            .ok_or_else(|| Error::invalid(format!("protocol must be \"0.1\" or \"0.2\", not {name:?}")))
+        std::iter::once(Protocol::Auto)
+            .chain(Protocol::ALL.iter().copied())
+            .find(|protocol| protocol.name() == name)
+            .ok_or_else(|| {
+                Error::invalid(format!("protocol must be \"auto\", \"0.1\", \"0.2\" or \"x1\", not {name:?}"))
+            })
     }
 }
 
@@ -70,9 +81,10 @@ pub struct ClientOptions {
     pub retries: u32,
     /// How long a whole call may take: `timeout` × `retries` where `None`.
     pub deadline: Option<Duration>,
-    /// Protocol version: 0.1.
+    /// Protocol: the best that both sides know.
     pub protocol: Protocol,
-    /// Asynchronous client: how many requests are in flight at once, each on a connection of its own: 64.
+    /// Asynchronous client: how many requests are in flight at once: 1,000. MDPX carries them on one connection, within the
+    /// broker's credit; MDP/0.1 and 0.2 need a connection for each, and 64 of these at most are used.
     pub max_in_flight: usize,
     /// Asynchronous client: how many further requests may wait for their turn: 10,000.
     pub max_waiting: usize,
@@ -82,6 +94,8 @@ pub struct ClientOptions {
     pub reconnect_min: Duration,
     /// Longest such pause: 32 s.
     pub reconnect_max: Duration,
+    /// Told what happens to the connection.
+    pub on_event: Option<EventHook>,
 }
 
 impl ClientOptions {
@@ -93,11 +107,12 @@ impl ClientOptions {
             retries: 3,
             deadline: None,
             protocol: Protocol::default(),
-            max_in_flight: 64,
+            max_in_flight: 1_000,
             max_waiting: 10_000,
             max_message_bytes: DEFAULT_MAX_MESSAGE,
             reconnect_min: Duration::from_millis(100),
             reconnect_max: Duration::from_secs(32),
+            on_event: None,
         }
     }
 
@@ -106,7 +121,7 @@ impl ClientOptions {
         timeout: Duration,
         /// Sets how often a request is sent at most.
         retries: u32,
-        /// Sets the protocol version.
+        /// Sets the protocol.
         protocol: Protocol,
         /// Sets how many requests an asynchronous client has in flight at once.
         max_in_flight: usize,
@@ -118,6 +133,13 @@ impl ClientOptions {
         reconnect_min: Duration,
         /// Sets the longest pause before reconnecting.
         reconnect_max: Duration,
+    }
+
+    /// Sets who is told what happens to the connection; see [`EventHook`].
+    #[must_use]
+    pub fn on_event(mut self, hook: EventHook) -> Self {
+        self.on_event = Some(hook);
+        self
     }
 
     /// Sets how long a whole call may take.
@@ -140,7 +162,7 @@ impl ClientOptions {
         at_least_one("max_message_bytes", self.max_message_bytes)?;
         duration("reconnect_min", self.reconnect_min)?;
         duration("reconnect_max", self.reconnect_max)?;
-        at_most("max_in_flight", self.max_in_flight, 10_000)
+        at_most("max_in_flight", self.max_in_flight, 1_000_000)
     }
 }
 
@@ -153,6 +175,13 @@ pub struct RequestOptions {
     pub retries: Option<u32>,
     /// How long the whole call may take.
     pub deadline: Option<Duration>,
+    /// How often the request is handed to a worker at most, 1 to 65,535; the broker's option where `None`. A request of
+    /// one attempt never runs twice, whatever fails: where it may have run, it fails with `WorkerLost`. Towards a broker
+    /// of MDP/0.1 or 0.2 it is sent once only.
+    pub max_attempts: Option<u32>,
+    /// Whether the request fails with `NoWorker` at once where the service has no worker; otherwise it waits for one.
+    /// MDP/0.1 and 0.2 cannot say so, and wait.
+    pub fail_fast: bool,
 }
 
 impl RequestOptions {
@@ -163,6 +192,9 @@ impl RequestOptions {
     pub fn validate(&self) -> Result<()> {
         optional_duration("timeout", self.timeout)?;
         at_least_one("retries", self.retries.unwrap_or(1) as usize)?;
+        let max_attempts = self.max_attempts.unwrap_or(1) as usize;
+        at_least_one("max_attempts", max_attempts)?;
+        at_most("max_attempts", max_attempts, usize::from(u16::MAX))?;
         optional_duration("deadline", self.deadline)
     }
 }
@@ -183,12 +215,25 @@ pub struct WorkerOptions {
     pub reconnect: Duration,
     /// How many requests are worked on at once: 1.
     pub concurrency: usize,
-    /// Protocol version: 0.1.
+    /// How many further requests the worker holds ready for its handlers: 0. A few dozen save a worker of short handlers
+    /// the way to the broker between two requests; while another worker is idle, no request waits here. MDPX only.
+    pub prefetch: usize,
+    /// How many outcomes are kept, so that a repeat of a request is answered without running the handler again: 0. A
+    /// request is known by its idempotency key, see [`Properties`](crate::Properties), or by its client's session and
+    /// number. Streamed replies are not kept. MDPX only.
+    pub keep_outcomes: usize,
+    /// How many bytes the kept outcomes may take: 64 MiB.
+    pub keep_outcomes_bytes: usize,
+    /// How long an outcome is kept: 5 minutes.
+    pub keep_outcomes_age: Duration,
+    /// Protocol: the best that both sides know.
     pub protocol: Protocol,
     /// Largest message sent or accepted, in bytes: 256 MiB.
     pub max_message_bytes: usize,
     /// How long a drain waits for requests in hand: 5 s.
     pub drain_timeout: Duration,
+    /// Told what happens to the connection.
+    pub on_event: Option<EventHook>,
 }
 
 impl WorkerOptions {
@@ -201,9 +246,14 @@ impl WorkerOptions {
             liveness: 3,
             reconnect: Duration::from_millis(2500),
             concurrency: 1,
+            prefetch: 0,
+            keep_outcomes: 0,
+            keep_outcomes_bytes: 64 << 20,
+            keep_outcomes_age: Duration::from_secs(300),
             protocol: Protocol::default(),
             max_message_bytes: DEFAULT_MAX_MESSAGE,
             drain_timeout: Duration::from_secs(5),
+            on_event: None,
         }
     }
 
@@ -216,12 +266,27 @@ impl WorkerOptions {
         reconnect: Duration,
         /// Sets how many requests are worked on at once.
         concurrency: usize,
-        /// Sets the protocol version.
+        /// Sets how many further requests are held ready.
+        prefetch: usize,
+        /// Sets how many outcomes are kept.
+        keep_outcomes: usize,
+        /// Sets how many bytes the kept outcomes may take.
+        keep_outcomes_bytes: usize,
+        /// Sets how long an outcome is kept.
+        keep_outcomes_age: Duration,
+        /// Sets the protocol.
         protocol: Protocol,
         /// Sets the largest message in bytes.
         max_message_bytes: usize,
         /// Sets how long a drain waits for requests in hand.
         drain_timeout: Duration,
+    }
+
+    /// Sets who is told what happens to the connection; see [`EventHook`].
+    #[must_use]
+    pub fn on_event(mut self, hook: EventHook) -> Self {
+        self.on_event = Some(hook);
+        self
     }
 
     /// Checks every option.
@@ -242,6 +307,8 @@ impl WorkerOptions {
         duration("reconnect", self.reconnect)?;
         at_least_one("concurrency", self.concurrency)?;
         at_most("concurrency", self.concurrency, 1024)?;
+        at_most("prefetch", self.prefetch, 65_536)?;
+        duration("keep_outcomes_age", self.keep_outcomes_age)?;
         at_least_one("max_message_bytes", self.max_message_bytes)?;
         duration("drain_timeout", self.drain_timeout)
     }
@@ -277,6 +344,14 @@ pub struct BrokerOptions {
     pub max_services: usize,
     /// How many workers may be registered: 100,000.
     pub max_workers: usize,
+    /// How many sessions MDPX clients may have open: 100,000.
+    pub max_sessions: usize,
+    /// How many requests one MDPX client may have outstanding: 16,384.
+    pub credit: u32,
+    /// Shortest interval between heartbeats that an MDPX peer is granted: 10 ms.
+    pub heartbeat_min: Duration,
+    /// Longest interval between heartbeats that an MDPX peer is granted: 60 s.
+    pub heartbeat_max: Duration,
 }
 
 impl BrokerOptions {
@@ -297,6 +372,10 @@ impl BrokerOptions {
             max_message_bytes: DEFAULT_MAX_MESSAGE,
             max_services: 10_000,
             max_workers: 100_000,
+            max_sessions: 100_000,
+            credit: 16_384,
+            heartbeat_min: Duration::from_millis(10),
+            heartbeat_max: Duration::from_secs(60),
         }
     }
 
@@ -325,6 +404,14 @@ impl BrokerOptions {
         max_services: usize,
         /// Sets how many workers there may be.
         max_workers: usize,
+        /// Sets how many sessions of MDPX clients there may be.
+        max_sessions: usize,
+        /// Sets how many requests one MDPX client may have outstanding.
+        credit: u32,
+        /// Sets the shortest interval between heartbeats that an MDPX peer is granted.
+        heartbeat_min: Duration,
+        /// Sets the longest interval between heartbeats that an MDPX peer is granted.
+        heartbeat_max: Duration,
     }
 
     /// Adds an endpoint to listen on.
@@ -345,6 +432,12 @@ impl BrokerOptions {
         at_least_one("max_attempts", self.max_attempts as usize)?;
         optional_duration("attempt_timeout", self.attempt_timeout)?;
         optional_duration("request_ttl", self.request_ttl)?;
+        at_least_one("credit", self.credit as usize)?;
+        duration("heartbeat_min", self.heartbeat_min)?;
+        duration("heartbeat_max", self.heartbeat_max)?;
+        if self.heartbeat_min > self.heartbeat_max {
+            return Err(Error::invalid("heartbeat_min must not exceed heartbeat_max"));
+        }
         at_least_one("max_message_bytes", self.max_message_bytes)
     }
 }

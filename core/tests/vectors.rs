@@ -5,17 +5,18 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use majordomo::BrokerOptions;
 use majordomo::proto::broker::{Broker, BrokerConfig};
-use majordomo::proto::mdp::{self, Part, ToBroker, ToClient, ToWorker};
-use majordomo::{BrokerOptions, Protocol};
+use majordomo::proto::mdp::{self, Part, ToBroker, ToClient, ToWorker, Version};
 use serde_json::Value;
 
-fn load(name: &str) -> Vec<(Protocol, Value)> {
+fn load(name: &str) -> Vec<(Version, Value)> {
     let path = format!("{}/../conformance/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let table: Value = serde_json::from_str(&text).expect("a JSON table");
-    let protocol: Protocol = table["protocol"].as_str().and_then(|name| name.parse().ok()).expect("a version");
-    table["vectors"].as_array().expect("vectors").iter().map(|vector| (protocol, vector.clone())).collect()
+    let version =
+        (Version::ALL.iter().copied()).find(|version| table["protocol"] == version.name()).expect("a version");
+    table["vectors"].as_array().expect("vectors").iter().map(|vector| (version, vector.clone())).collect()
 }
 
 fn bytes(hex: &Value) -> Bytes {
@@ -29,7 +30,7 @@ fn frames(list: &Value) -> Vec<Bytes> {
 
 #[test]
 fn well_formed_vectors_are_read_and_written_to_the_byte() {
-    for (protocol, vector) in load("mdp01").into_iter().chain(load("mdp02")) {
+    for (version, vector) in load("mdp01").into_iter().chain(load("mdp02")) {
         let name = vector["name"].as_str().unwrap_or_default();
         let wire = frames(&vector["frames"]);
         let body = frames(&vector["body"]);
@@ -38,8 +39,8 @@ fn well_formed_vectors_are_read_and_written_to_the_byte() {
         match (text("from").as_str(), text("to").as_str(), text("command").as_str()) {
             ("broker", "client", _) => {
                 let message = ToClient { service: bytes(&vector["service"]), part, body };
-                assert_eq!(mdp::write_to_client(protocol, message.clone()), wire, "{name}");
-                assert_eq!(mdp::read_to_client(protocol, wire), Ok(message), "{name}");
+                assert_eq!(mdp::write_to_client(version, message.clone()), wire, "{name}");
+                assert_eq!(mdp::read_to_client(version, wire), Ok(message), "{name}");
             }
             ("broker", "worker", command) => {
                 let message = match command {
@@ -48,18 +49,16 @@ fn well_formed_vectors_are_read_and_written_to_the_byte() {
                     "DISCONNECT" => ToWorker::Disconnect,
                     other => panic!("{name}: {other}"),
                 };
-                assert_eq!(mdp::write_to_worker(protocol, message.clone()), wire, "{name}");
-                assert_eq!(mdp::read_to_worker(protocol, wire), Ok(message), "{name}");
+                assert_eq!(mdp::write_to_worker(version, message.clone()), wire, "{name}");
+                assert_eq!(mdp::read_to_worker(version, wire), Ok(message), "{name}");
             }
             (_, "broker", command) => {
                 let message = match command {
-                    "REQUEST" => ToBroker::Request { protocol, service: bytes(&vector["service"]), body },
-                    "READY" => ToBroker::Ready { protocol, service: bytes(&vector["service"]) },
-                    "PARTIAL" | "FINAL" => {
-                        ToBroker::Answer { protocol, address: bytes(&vector["address"]), part, body }
-                    }
-                    "HEARTBEAT" => ToBroker::Heartbeat { protocol },
-                    "DISCONNECT" => ToBroker::Disconnect { protocol },
+                    "REQUEST" => ToBroker::Request { version, service: bytes(&vector["service"]), body },
+                    "READY" => ToBroker::Ready { version, service: bytes(&vector["service"]) },
+                    "PARTIAL" | "FINAL" => ToBroker::Answer { version, address: bytes(&vector["address"]), part, body },
+                    "HEARTBEAT" => ToBroker::Heartbeat { version },
+                    "DISCONNECT" => ToBroker::Disconnect { version },
                     other => panic!("{name}: {other}"),
                 };
                 assert_eq!(mdp::write_to_broker(message.clone()), wire, "{name}");
@@ -72,22 +71,22 @@ fn well_formed_vectors_are_read_and_written_to_the_byte() {
 
 #[test]
 fn malformed_vectors_have_the_outcome_that_the_table_says() {
-    for (protocol, vector) in load("malformed01").into_iter().chain(load("malformed02")) {
+    for (version, vector) in load("malformed01").into_iter().chain(load("malformed02")) {
         let name = vector["name"].as_str().unwrap_or_default();
         let now = Instant::now();
         let mut broker = Broker::new(BrokerConfig::from(&BrokerOptions::new("tcp://127.0.0.1:0")), now, 1);
         if vector["state"] == "registered" {
-            let ready = ToBroker::Ready { protocol, service: Bytes::from("echo") };
+            let ready = ToBroker::Ready { version, service: Bytes::from("echo") };
             broker.handle_message(now, b"peer", mdp::write_to_broker(ready));
         }
         broker.handle_message(now, b"peer", frames(&vector["frames"]));
         let answers: Vec<_> = std::iter::from_fn(|| broker.poll_transmit()).collect();
         let disconnects = answers.iter().filter(|answer| {
-            Protocol::ALL.iter().any(|v| mdp::read_to_worker(*v, answer.frames.clone()) == Ok(ToWorker::Disconnect))
+            Version::ALL.iter().any(|v| mdp::read_to_worker(*v, answer.frames.to_vec()) == Ok(ToWorker::Disconnect))
         });
         let expected = usize::from(vector["outcome"] == "disconnect");
-        assert_eq!(disconnects.count(), expected, "{protocol} {name}");
-        assert_eq!(answers.len(), expected, "{protocol} {name}: nothing else is said");
+        assert_eq!(disconnects.count(), expected, "{version:?} {name}");
+        assert_eq!(answers.len(), expected, "{version:?} {name}: nothing else is said");
     }
 }
 
@@ -122,10 +121,10 @@ fn random_bytes_never_upset_a_machine() {
                 _ => {}
             }
         }
-        for protocol in Protocol::ALL {
+        for version in Version::ALL {
             // Reading must give an answer for every message; which one is not the point here.
-            let _ = mdp::read_to_client(*protocol, message.clone());
-            let _ = mdp::read_to_worker(*protocol, message.clone());
+            let _ = mdp::read_to_client(*version, message.clone());
+            let _ = mdp::read_to_worker(*version, message.clone());
         }
         broker.handle_message(now, &[round as u8 % 8], message);
         while broker.poll_transmit().is_some() {}

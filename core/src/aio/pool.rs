@@ -381,7 +381,7 @@ mod tests {
                 if let Incoming::Message { peer, .. } = router.try_recv().unwrap() {
                     let peer: crate::proto::RoutingId = peer.as_ref().into();
                     let reply = ["", "MDPC01", "echo", "hi"].map(|frame| Frame::from(Bytes::from(frame)));
-                    router.send(&peer, reply.into()).unwrap();
+                    router.send(&peer, Vec::from(reply)).unwrap();
                     peers.push(peer);
                 }
             }

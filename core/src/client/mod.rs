@@ -176,6 +176,7 @@ impl Client {
             timeout: options.timeout.or(Some(settings.timeout)),
             retries: options.retries.or(Some(settings.retries)),
             deadline: options.deadline.or(settings.deadline),
+            ..options.clone()
         };
         match connection.start(service, body, &options, mode) {
             Ok(()) => Ok(connection),

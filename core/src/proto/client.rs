@@ -11,16 +11,16 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::options::{ClientOptions, Protocol, RequestOptions, service_name};
+use crate::options::{ClientOptions, RequestOptions, service_name};
 
 use super::failure;
-use super::mdp::{self, Part, ToBroker};
+use super::mdp::{self, Part, ToBroker, Version};
 
 /// What of [`ClientOptions`] the machine needs.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// Protocol version.
-    pub protocol: Protocol,
+    /// Version version.
+    pub version: Version,
     /// The brokers' endpoints, for the words of errors; outputs name them by index.
     pub endpoints: Vec<String>,
     /// Limit of one attempt.
@@ -36,7 +36,7 @@ pub struct ClientConfig {
 impl From<&ClientOptions> for ClientConfig {
     fn from(options: &ClientOptions) -> Self {
         ClientConfig {
-            protocol: options.protocol,
+            version: Version::of(options.protocol),
             endpoints: options.endpoints.clone(),
             timeout: options.timeout,
             retries: options.retries,
@@ -197,7 +197,7 @@ impl Client {
 
     /// A message came.
     pub fn handle_message(&mut self, now: Instant, frames: Vec<Bytes>) {
-        let reply = mdp::read_to_client(self.config.protocol, frames).ok();
+        let reply = mdp::read_to_client(self.config.version, frames).ok();
         let Some((call, reply)) =
             self.call.as_mut().zip(reply).filter(|(call, reply)| call.sent && reply.service == call.service.as_bytes())
         else {
@@ -280,7 +280,7 @@ impl Client {
     fn send(&mut self) {
         if let Some(call) = &self.call {
             let frames = mdp::write_to_broker(ToBroker::Request {
-                protocol: self.config.protocol,
+                version: self.config.version,
                 service: Bytes::copy_from_slice(call.service.as_bytes()),
                 body: call.body.frames().to_vec(),
             });

@@ -1,8 +1,37 @@
 //! The frames of MDP/0.1 (RFC 7) and MDP/0.2 (RFC 18): one table per version, one vocabulary for both.
 
-use crate::options::{MAX_SERVICE_NAME, Protocol};
+use crate::options::MAX_SERVICE_NAME;
 
 use super::frame::Frame;
+
+/// A version of the published protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// MDP/0.1 (RFC 7).
+    V01,
+    /// MDP/0.2 (RFC 18).
+    V02,
+}
+
+impl Version {
+    /// Every version, oldest first.
+    pub const ALL: &'static [Version] = &[Version::V01, Version::V02];
+
+    /// The version's name, as in `mmi.protocols`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Version::V01 => "0.1",
+            Version::V02 => "0.2",
+        }
+    }
+
+    pub(super) const fn of(protocol: crate::options::Protocol) -> Version {
+        match protocol {
+            crate::options::Protocol::V02 => Version::V02,
+            _ => Version::V01,
+        }
+    }
+}
 
 /// Whether a part of an answer is followed by more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +48,7 @@ pub enum ToBroker<F> {
     /// A client asks a service.
     Request {
         /// Version of the client.
-        protocol: Protocol,
+        version: Version,
         /// The service's name.
         service: F,
         /// The request's body.
@@ -28,14 +57,14 @@ pub enum ToBroker<F> {
     /// A worker registers for a service.
     Ready {
         /// Version of the worker.
-        protocol: Protocol,
+        version: Version,
         /// The service's name.
         service: F,
     },
     /// A worker answers a request.
     Answer {
         /// Version of the worker.
-        protocol: Protocol,
+        version: Version,
         /// The client address that came with the request, untouched.
         address: F,
         /// Whether more follows.
@@ -46,12 +75,12 @@ pub enum ToBroker<F> {
     /// A worker is alive.
     Heartbeat {
         /// Version of the worker.
-        protocol: Protocol,
+        version: Version,
     },
     /// A worker leaves.
     Disconnect {
         /// Version of the worker.
-        protocol: Protocol,
+        version: Version,
     },
 }
 
@@ -86,7 +115,7 @@ pub struct ToClient<F> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
     /// The version of the worker that sent it; `None` where the sender did not say that it was a worker.
-    pub worker: Option<Protocol>,
+    pub worker: Option<Version>,
     /// What is wrong with it.
     pub reason: &'static str,
 }
@@ -116,10 +145,10 @@ const CLIENT_REQUEST_02: u8 = 1;
 const CLIENT_PARTIAL_02: u8 = 2;
 const CLIENT_FINAL_02: u8 = 3;
 
-const fn commands(protocol: Protocol) -> &'static WorkerCommands {
-    match protocol {
-        Protocol::V01 => &WORKER_COMMANDS_01,
-        Protocol::V02 => &WORKER_COMMANDS_02,
+const fn commands(version: Version) -> &'static WorkerCommands {
+    match version {
+        Version::V01 => &WORKER_COMMANDS_01,
+        Version::V02 => &WORKER_COMMANDS_02,
     }
 }
 
@@ -132,46 +161,46 @@ pub fn is_service_name(name: &[u8]) -> bool {
 /// Reads what a peer said to a broker; `frames` without the routing id.
 pub fn read_to_broker<F: Frame>(frames: Vec<F>) -> Result<ToBroker<F>, Malformed> {
     let stranger = |reason| Malformed { worker: None, reason };
-    let (protocol, start) = match frames.first().map(AsRef::as_ref) {
-        Some([]) => (Protocol::V01, 1),
-        Some(_) => (Protocol::V02, 0),
+    let (version, start) = match frames.first().map(AsRef::as_ref) {
+        Some([]) => (Version::V01, 1),
+        Some(_) => (Version::V02, 0),
         None => return Err(stranger("a message without frames")),
     };
     let header = frames.get(start).map(AsRef::as_ref).unwrap_or_default();
-    match (protocol, header) {
-        (Protocol::V01, CLIENT_01) => read_request(protocol, frames, start + 1),
-        (Protocol::V02, CLIENT_02) => match frames.get(1).map(AsRef::as_ref) {
-            Some([CLIENT_REQUEST_02]) => read_request(protocol, frames, 2),
+    match (version, header) {
+        (Version::V01, CLIENT_01) => read_request(version, frames, start + 1),
+        (Version::V02, CLIENT_02) => match frames.get(1).map(AsRef::as_ref) {
+            Some([CLIENT_REQUEST_02]) => read_request(version, frames, 2),
             _ => Err(stranger("a client's command other than REQUEST")),
         },
-        (Protocol::V01, WORKER_01) | (Protocol::V02, WORKER_02) => read_from_worker(protocol, frames, start + 1),
+        (Version::V01, WORKER_01) | (Version::V02, WORKER_02) => read_from_worker(version, frames, start + 1),
         _ => Err(stranger("no header of a known protocol")),
     }
 }
 
-fn read_request<F: Frame>(protocol: Protocol, mut frames: Vec<F>, at: usize) -> Result<ToBroker<F>, Malformed> {
+fn read_request<F: Frame>(version: Version, mut frames: Vec<F>, at: usize) -> Result<ToBroker<F>, Malformed> {
     match frames.get(at) {
         Some(service) if is_service_name(service.as_ref()) => {
             let service = service.clone();
             frames.drain(..=at);
-            Ok(ToBroker::Request { protocol, service, body: frames })
+            Ok(ToBroker::Request { version, service, body: frames })
         }
         Some(_) => Err(Malformed { worker: None, reason: "a service name that is not 1 to 255 bytes of text" }),
         None => Err(Malformed { worker: None, reason: "a request without a service" }),
     }
 }
 
-fn read_from_worker<F: Frame>(protocol: Protocol, frames: Vec<F>, at: usize) -> Result<ToBroker<F>, Malformed> {
-    let malformed = |reason| Malformed { worker: Some(protocol), reason };
+fn read_from_worker<F: Frame>(version: Version, frames: Vec<F>, at: usize) -> Result<ToBroker<F>, Malformed> {
+    let malformed = |reason| Malformed { worker: Some(version), reason };
     let Some(&[command]) = frames.get(at).map(AsRef::as_ref) else {
         return Err(malformed("no command of one byte"));
     };
-    let table = commands(protocol);
+    let table = commands(version);
     let rest = frames.len() - at - 1;
     if command == table.ready {
         match frames.get(at + 1) {
             Some(service) if rest == 1 && is_service_name(service.as_ref()) => {
-                Ok(ToBroker::Ready { protocol, service: service.clone() })
+                Ok(ToBroker::Ready { version, service: service.clone() })
             }
             _ => Err(malformed("READY without exactly one service name of 1 to 255 bytes of text")),
         }
@@ -179,11 +208,11 @@ fn read_from_worker<F: Frame>(protocol: Protocol, frames: Vec<F>, at: usize) -> 
         let part = if command == table.last { Part::Final } else { Part::Partial };
         let (address, body) =
             read_envelope(frames, at + 1).ok_or(malformed("an answer without client address and empty frame"))?;
-        Ok(ToBroker::Answer { protocol, address, part, body })
+        Ok(ToBroker::Answer { version, address, part, body })
     } else if command == table.heartbeat && rest == 0 {
-        Ok(ToBroker::Heartbeat { protocol })
+        Ok(ToBroker::Heartbeat { version })
     } else if command == table.disconnect && rest == 0 {
-        Ok(ToBroker::Disconnect { protocol })
+        Ok(ToBroker::Disconnect { version })
     } else {
         Err(malformed("a command that a worker does not send, or with frames that it does not have"))
     }
@@ -200,13 +229,13 @@ fn read_envelope<F: Frame>(mut frames: Vec<F>, at: usize) -> Option<(F, Vec<F>)>
 }
 
 /// Reads what a broker said to a worker of this version.
-pub fn read_to_worker<F: Frame>(protocol: Protocol, frames: Vec<F>) -> Result<ToWorker<F>, Malformed> {
-    let malformed = |reason| Malformed { worker: Some(protocol), reason };
-    let at = header(protocol, &frames, WORKER_01, WORKER_02).ok_or(malformed("no worker header of this version"))?;
+pub fn read_to_worker<F: Frame>(version: Version, frames: Vec<F>) -> Result<ToWorker<F>, Malformed> {
+    let malformed = |reason| Malformed { worker: Some(version), reason };
+    let at = header(version, &frames, WORKER_01, WORKER_02).ok_or(malformed("no worker header of this version"))?;
     let Some(&[command]) = frames.get(at).map(AsRef::as_ref) else {
         return Err(malformed("no command of one byte"));
     };
-    let table = commands(protocol);
+    let table = commands(version);
     if command == table.request {
         let (address, body) =
             read_envelope(frames, at + 1).ok_or(malformed("a request without client address and empty frame"))?;
@@ -221,14 +250,14 @@ pub fn read_to_worker<F: Frame>(protocol: Protocol, frames: Vec<F>) -> Result<To
 }
 
 /// Reads what a broker said to a client of this version.
-pub fn read_to_client<F: Frame>(protocol: Protocol, mut frames: Vec<F>) -> Result<ToClient<F>, Malformed> {
+pub fn read_to_client<F: Frame>(version: Version, mut frames: Vec<F>) -> Result<ToClient<F>, Malformed> {
     let malformed = |reason| Malformed { worker: None, reason };
-    let at = header(protocol, &frames, CLIENT_01, CLIENT_02).ok_or(malformed("no client header of this version"))?;
-    let (part, at) = match (protocol, frames.get(at).map(AsRef::as_ref)) {
-        (Protocol::V01, _) => (Part::Final, at),
-        (Protocol::V02, Some([CLIENT_PARTIAL_02])) => (Part::Partial, at + 1),
-        (Protocol::V02, Some([CLIENT_FINAL_02])) => (Part::Final, at + 1),
-        (Protocol::V02, _) => return Err(malformed("a command that a broker does not send")),
+    let at = header(version, &frames, CLIENT_01, CLIENT_02).ok_or(malformed("no client header of this version"))?;
+    let (part, at) = match (version, frames.get(at).map(AsRef::as_ref)) {
+        (Version::V01, _) => (Part::Final, at),
+        (Version::V02, Some([CLIENT_PARTIAL_02])) => (Part::Partial, at + 1),
+        (Version::V02, Some([CLIENT_FINAL_02])) => (Part::Final, at + 1),
+        (Version::V02, _) => return Err(malformed("a command that a broker does not send")),
     };
     let service = frames.get(at).ok_or(malformed("a reply without a service"))?.clone();
     frames.drain(..=at);
@@ -236,60 +265,58 @@ pub fn read_to_client<F: Frame>(protocol: Protocol, mut frames: Vec<F>) -> Resul
 }
 
 /// Index of the frame behind the header, if the header is the one of this version.
-fn header<F: Frame>(protocol: Protocol, frames: &[F], v01: &[u8], v02: &[u8]) -> Option<usize> {
-    match protocol {
-        Protocol::V01 => (frames.first()?.as_ref().is_empty() && frames.get(1)?.as_ref() == v01).then_some(2),
-        Protocol::V02 => (frames.first()?.as_ref() == v02).then_some(1),
+fn header<F: Frame>(version: Version, frames: &[F], v01: &[u8], v02: &[u8]) -> Option<usize> {
+    match version {
+        Version::V01 => (frames.first()?.as_ref().is_empty() && frames.get(1)?.as_ref() == v01).then_some(2),
+        Version::V02 => (frames.first()?.as_ref() == v02).then_some(1),
     }
 }
 
 /// Writes what a peer says to a broker.
 pub fn write_to_broker<F: Frame>(message: ToBroker<F>) -> Vec<F> {
     match message {
-        ToBroker::Request { protocol, service, body } => match protocol {
-            Protocol::V01 => join(&[b"", CLIENT_01], [service], body),
-            Protocol::V02 => join(&[CLIENT_02, &[CLIENT_REQUEST_02]], [service], body),
+        ToBroker::Request { version, service, body } => match version {
+            Version::V01 => join(&[b"", CLIENT_01], [service], body),
+            Version::V02 => join(&[CLIENT_02, &[CLIENT_REQUEST_02]], [service], body),
         },
-        ToBroker::Ready { protocol, service } => write_worker(protocol, commands(protocol).ready, [service], vec![]),
-        ToBroker::Answer { protocol, address, part, body } => {
-            let table = commands(protocol);
+        ToBroker::Ready { version, service } => write_worker(version, commands(version).ready, [service], vec![]),
+        ToBroker::Answer { version, address, part, body } => {
+            let table = commands(version);
             let command = match part {
                 Part::Final => table.last,
                 // A 0.1 worker joins its parts before it answers; a partial reply never gets here.
                 Part::Partial => table.partial.unwrap_or(table.last),
             };
-            write_worker(protocol, command, [address, F::copy_from(b"")], body)
+            write_worker(version, command, [address, F::copy_from(b"")], body)
         }
-        ToBroker::Heartbeat { protocol } => write_worker(protocol, commands(protocol).heartbeat, [], vec![]),
-        ToBroker::Disconnect { protocol } => write_worker(protocol, commands(protocol).disconnect, [], vec![]),
+        ToBroker::Heartbeat { version } => write_worker(version, commands(version).heartbeat, [], vec![]),
+        ToBroker::Disconnect { version } => write_worker(version, commands(version).disconnect, [], vec![]),
     }
 }
 
 /// Writes what a broker says to a worker of this version.
-pub fn write_to_worker<F: Frame>(protocol: Protocol, message: ToWorker<F>) -> Vec<F> {
-    let table = commands(protocol);
+pub fn write_to_worker<F: Frame>(version: Version, message: ToWorker<F>) -> Vec<F> {
+    let table = commands(version);
     match message {
-        ToWorker::Request { address, body } => {
-            write_worker(protocol, table.request, [address, F::copy_from(b"")], body)
-        }
-        ToWorker::Heartbeat => write_worker(protocol, table.heartbeat, [], vec![]),
-        ToWorker::Disconnect => write_worker(protocol, table.disconnect, [], vec![]),
+        ToWorker::Request { address, body } => write_worker(version, table.request, [address, F::copy_from(b"")], body),
+        ToWorker::Heartbeat => write_worker(version, table.heartbeat, [], vec![]),
+        ToWorker::Disconnect => write_worker(version, table.disconnect, [], vec![]),
     }
 }
 
 /// Writes what a broker says to a client of this version. 0.1 has no partial replies: the broker joins them.
-pub fn write_to_client<F: Frame>(protocol: Protocol, message: ToClient<F>) -> Vec<F> {
-    match (protocol, message.part) {
-        (Protocol::V01, _) => join(&[b"", CLIENT_01], [message.service], message.body),
-        (Protocol::V02, Part::Partial) => join(&[CLIENT_02, &[CLIENT_PARTIAL_02]], [message.service], message.body),
-        (Protocol::V02, Part::Final) => join(&[CLIENT_02, &[CLIENT_FINAL_02]], [message.service], message.body),
+pub fn write_to_client<F: Frame>(version: Version, message: ToClient<F>) -> Vec<F> {
+    match (version, message.part) {
+        (Version::V01, _) => join(&[b"", CLIENT_01], [message.service], message.body),
+        (Version::V02, Part::Partial) => join(&[CLIENT_02, &[CLIENT_PARTIAL_02]], [message.service], message.body),
+        (Version::V02, Part::Final) => join(&[CLIENT_02, &[CLIENT_FINAL_02]], [message.service], message.body),
     }
 }
 
-fn write_worker<F: Frame, const N: usize>(protocol: Protocol, command: u8, head: [F; N], body: Vec<F>) -> Vec<F> {
-    match protocol {
-        Protocol::V01 => join(&[b"", WORKER_01, &[command]], head, body),
-        Protocol::V02 => join(&[WORKER_02, &[command]], head, body),
+fn write_worker<F: Frame, const N: usize>(version: Version, command: u8, head: [F; N], body: Vec<F>) -> Vec<F> {
+    match version {
+        Version::V01 => join(&[b"", WORKER_01, &[command]], head, body),
+        Version::V02 => join(&[WORKER_02, &[command]], head, body),
     }
 }
 

@@ -6,12 +6,15 @@
 
 pub mod broker;
 pub mod client;
+mod discovery;
 mod failure;
 mod frame;
 mod heartbeat;
 pub mod mdp;
+pub mod mdpx;
 pub mod mmi;
+mod window;
 pub mod worker;
 
-pub use frame::{Frame, RoutingId};
+pub use frame::{Frame, Frames, RoutingId};
 pub use mdp::is_service_name;

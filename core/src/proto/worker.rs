@@ -7,17 +7,17 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result, ServiceError};
 use crate::message::Message;
-use crate::options::{Protocol, WorkerOptions};
+use crate::options::WorkerOptions;
 
 use super::failure;
 use super::heartbeat::Heartbeat;
-use super::mdp::{self, Part, ToBroker, ToWorker};
+use super::mdp::{self, Part, ToBroker, ToWorker, Version};
 
 /// What of [`WorkerOptions`] the machine needs.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
-    /// Protocol version.
-    pub protocol: Protocol,
+    /// Version version.
+    pub version: Version,
     /// How many endpoints there are; outputs name them by index.
     pub endpoints: usize,
     /// The service to register for.
@@ -37,7 +37,7 @@ pub struct WorkerConfig {
 impl From<&WorkerOptions> for WorkerConfig {
     fn from(options: &WorkerOptions) -> Self {
         WorkerConfig {
-            protocol: options.protocol,
+            version: Version::of(options.protocol),
             endpoints: options.endpoints.len(),
             service: options.service.clone(),
             heartbeat: options.heartbeat,
@@ -164,7 +164,7 @@ impl Worker {
         if self.state != State::Registered {
             return;
         }
-        match mdp::read_to_worker(self.config.protocol, frames) {
+        match mdp::read_to_worker(self.config.version, frames) {
             Ok(ToWorker::Request { address, body }) if self.held.is_none() => {
                 self.alive(now);
                 self.last_number += 1;
@@ -181,7 +181,7 @@ impl Worker {
             Ok(ToWorker::Heartbeat) => {
                 self.failures = 0;
                 if self.heartbeat.beat_heard(now) {
-                    self.send(now, ToBroker::Heartbeat { protocol: self.config.protocol });
+                    self.send(now, ToBroker::Heartbeat { version: self.config.version });
                 }
             }
             Ok(ToWorker::Disconnect) => {
@@ -219,7 +219,7 @@ impl Worker {
                 self.register(now);
             }
             State::Registered if now >= self.heartbeat.next_beat() => {
-                self.send(now, ToBroker::Heartbeat { protocol: self.config.protocol });
+                self.send(now, ToBroker::Heartbeat { version: self.config.version });
             }
             State::Pausing(until) if now >= until => self.register(now),
             _ => {}
@@ -253,7 +253,7 @@ impl Worker {
                 format!("the answer has {bytes} bytes; max_message_bytes is {limit}"),
             ));
         }
-        if part == Part::Partial && self.config.protocol == Protocol::V01 {
+        if part == Part::Partial && self.config.version == Version::V01 {
             held.joined_bytes = bytes;
             held.joined.extend(body);
             return Ok(());
@@ -265,8 +265,8 @@ impl Worker {
         }
         let (address, current) = (held.address.clone(), held.current);
         if current {
-            let protocol = self.config.protocol;
-            self.send(now, ToBroker::Answer { protocol, address, part, body: body.into_frames() });
+            let version = self.config.version;
+            self.send(now, ToBroker::Answer { version, address, part, body: body.into_frames() });
         } else {
             log::warn!("{}: dropped the answer to a request that was lost with its connection", self.config.service);
         }
@@ -292,7 +292,7 @@ impl Worker {
             return;
         }
         if self.state == State::Registered {
-            self.send(now, ToBroker::Disconnect { protocol: self.config.protocol });
+            self.send(now, ToBroker::Disconnect { version: self.config.version });
             self.outputs.push_back(WorkerOutput::Close);
         }
         self.state = State::Closed;
@@ -323,7 +323,7 @@ impl Worker {
         self.heartbeat = Heartbeat::new(now, self.config.heartbeat, self.config.liveness);
         self.outputs.push_back(WorkerOutput::Connect { endpoint: self.endpoint });
         let service = Bytes::copy_from_slice(self.config.service.as_bytes());
-        self.send(now, ToBroker::Ready { protocol: self.config.protocol, service });
+        self.send(now, ToBroker::Ready { version: self.config.version, service });
     }
 
     fn send(&mut self, now: Instant, message: ToBroker<Bytes>) {
@@ -332,7 +332,7 @@ impl Worker {
     }
 
     fn say_disconnect(&mut self) {
-        let message = ToBroker::Disconnect { protocol: self.config.protocol };
+        let message = ToBroker::Disconnect { version: self.config.version };
         self.outputs.push_back(WorkerOutput::Send(mdp::write_to_broker(message)));
     }
 

@@ -6,6 +6,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::options::BrokerOptions;
+use crate::proto::mdp::{Part, ToBroker, ToClient, ToWorker};
+
+mod x1;
 
 const BEAT: Duration = Duration::from_millis(1000);
 
@@ -33,20 +36,20 @@ impl Bed {
         self.broker.handle_message(self.now, peer.as_bytes(), mdp::write_to_broker(message));
     }
 
-    fn ask(&mut self, client: &str, protocol: Protocol, service: &str, text: &str) {
-        self.say(client, ToBroker::Request { protocol, service: bytes(service), body: body(text) });
+    fn ask(&mut self, client: &str, version: Version, service: &str, text: &str) {
+        self.say(client, ToBroker::Request { version, service: bytes(service), body: body(text) });
     }
 
-    fn ready(&mut self, worker: &str, protocol: Protocol, service: &str) {
-        self.say(worker, ToBroker::Ready { protocol, service: bytes(service) });
+    fn ready(&mut self, worker: &str, version: Version, service: &str) {
+        self.say(worker, ToBroker::Ready { version, service: bytes(service) });
     }
 
-    fn answer(&mut self, worker: &str, protocol: Protocol, address: &Bytes, part: Part, text: &str) {
-        self.say(worker, ToBroker::Answer { protocol, address: address.clone(), part, body: body(text) });
+    fn answer(&mut self, worker: &str, version: Version, address: &Bytes, part: Part, text: &str) {
+        self.say(worker, ToBroker::Answer { version, address: address.clone(), part, body: body(text) });
     }
 
-    fn beat(&mut self, worker: &str, protocol: Protocol) {
-        self.say(worker, ToBroker::Heartbeat { protocol });
+    fn beat(&mut self, worker: &str, version: Version) {
+        self.say(worker, ToBroker::Heartbeat { version });
     }
 
     fn pass(&mut self, time: Duration) {
@@ -75,15 +78,15 @@ impl Bed {
         while let Some(Transmit { to, frames }) = self.broker.poll_transmit() {
             let peer = String::from_utf8_lossy(&to).into_owned();
             let text = |body: &[Bytes]| body.iter().map(|f| String::from_utf8_lossy(f)).collect::<Vec<_>>().join("+");
-            for protocol in [Protocol::V01, Protocol::V02] {
-                match mdp::read_to_worker(protocol, frames.clone()) {
+            for version in [Version::V01, Version::V02] {
+                match mdp::read_to_worker(version, frames.to_vec()) {
                     Ok(ToWorker::Request { address, body }) => {
                         sent.push((peer.clone(), format!("work {}", text(&body)), Some(address)));
                     }
                     Ok(ToWorker::Disconnect) => sent.push((peer.clone(), "disconnect".into(), None)),
                     Ok(ToWorker::Heartbeat) | Err(_) => {}
                 }
-                if let Ok(ToClient { part, body, .. }) = mdp::read_to_client(protocol, frames.clone()) {
+                if let Ok(ToClient { part, body, .. }) = mdp::read_to_client(version, frames.to_vec()) {
                     sent.push((peer.clone(), format!("{part:?} {}", text(&body)), None));
                 }
             }
@@ -96,8 +99,8 @@ impl Bed {
     }
 }
 
-const V01: Protocol = Protocol::V01;
-const V02: Protocol = Protocol::V02;
+const V01: Version = Version::V01;
+const V02: Version = Version::V02;
 
 #[test]
 fn clients_and_workers_of_both_versions_reach_each_other() {
@@ -347,7 +350,7 @@ fn a_stream_that_broke_after_its_first_part_is_not_begun_again() {
         bed.sent();
         bed.broker.handle_gone(bed.now, b"a");
         bed.ready("b", V02, "echo");
-        assert_eq!(bed.sent().len(), expected, "client {client}");
+        assert_eq!(bed.sent().len(), expected, "client {client:?}");
     }
 }
 
@@ -362,7 +365,7 @@ fn leaving_while_busy_or_saying_ready_twice_gives_the_request_back() {
             bed.ready("a", V01, "echo");
             assert_eq!(bed.sent(), ["a:disconnect"]);
         } else {
-            bed.say("a", ToBroker::Disconnect { protocol: V01 });
+            bed.say("a", ToBroker::Disconnect { version: V01 });
         }
         bed.ready("b", V01, "echo");
         assert_eq!(bed.sent(), ["b:work 1"]);
@@ -392,7 +395,7 @@ fn mmi_tells_of_live_workers_only() {
     bed.ask("c", V01, "mmi.protocols", "");
     let sent = bed.sent();
     let replies: Vec<_> = sent.iter().filter(|what| what.starts_with('c')).collect();
-    assert_eq!(replies, ["c:Final 404", "c:Final 200", "c:Final 404", "c:Final 501", "c:Final 200+0.1+0.2"]);
+    assert_eq!(replies, ["c:Final 404", "c:Final 200", "c:Final 404", "c:Final 501", "c:Final 200+0.1+0.2+x1"]);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use super::*;
 
 const TIMEOUT: Duration = Duration::from_millis(2500);
 
-fn machine(protocol: Protocol, endpoints: &str) -> Client {
-    Client::new(ClientConfig::from(&ClientOptions::new(endpoints).protocol(protocol)))
+fn machine(version: Version, endpoints: &str) -> Client {
+    Client::new(ClientConfig::from(&ClientOptions::new(endpoints).version(version)))
 }
 
 fn start(client: &mut Client, now: Instant, mode: ReplyMode) {
@@ -36,7 +36,7 @@ fn part(command: &'static [u8], body: &'static str) -> Vec<Bytes> {
 
 #[test]
 fn an_answered_connection_is_used_again() {
-    let (mut client, now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+    let (mut client, now) = (machine(Version::V01, "tcp://a:1"), Instant::now());
     start(&mut client, now, ReplyMode::Whole);
     assert_eq!(outputs(&mut client), ["connect 0", "send 4"]);
     client.handle_sent(now);
@@ -48,7 +48,7 @@ fn an_answered_connection_is_used_again() {
 
 #[test]
 fn each_attempt_uses_a_fresh_connection_to_the_next_broker_until_the_last_fails() {
-    let (mut client, mut now) = (machine(Protocol::V01, "tcp://a:1,tcp://b:1"), Instant::now());
+    let (mut client, mut now) = (machine(Version::V01, "tcp://a:1,tcp://b:1"), Instant::now());
     start(&mut client, now, ReplyMode::Whole);
     assert_eq!(outputs(&mut client), ["connect 0", "send 4"]);
     for endpoint in [1, 0] {
@@ -67,7 +67,7 @@ fn each_attempt_uses_a_fresh_connection_to_the_next_broker_until_the_last_fails(
 
 #[test]
 fn a_broker_that_never_took_the_request_is_called_unreachable() {
-    let (mut client, mut now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+    let (mut client, mut now) = (machine(Version::V01, "tcp://a:1"), Instant::now());
     start(&mut client, now, ReplyMode::Whole);
     for _ in 0..3 {
         now += TIMEOUT;
@@ -78,7 +78,7 @@ fn a_broker_that_never_took_the_request_is_called_unreachable() {
 
 #[test]
 fn a_lost_connection_resends_at_once_unless_only_one_attempt_is_allowed() {
-    let (mut client, now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+    let (mut client, now) = (machine(Version::V01, "tcp://a:1"), Instant::now());
     start(&mut client, now, ReplyMode::Whole);
     client.handle_sent(now);
     outputs(&mut client);
@@ -96,7 +96,7 @@ fn a_lost_connection_resends_at_once_unless_only_one_attempt_is_allowed() {
 
 #[test]
 fn the_deadline_ends_the_call_whatever_attempts_are_left() {
-    let (mut client, now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+    let (mut client, now) = (machine(Version::V01, "tcp://a:1"), Instant::now());
     let options = RequestOptions { deadline: Some(TIMEOUT / 2), ..RequestOptions::default() };
     assert!(client.start(now, "echo", Message::new(), &options, ReplyMode::Whole).is_ok());
     client.handle_sent(now);
@@ -107,7 +107,7 @@ fn the_deadline_ends_the_call_whatever_attempts_are_left() {
 
 #[test]
 fn stray_and_malformed_replies_change_nothing() {
-    let (mut client, now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+    let (mut client, now) = (machine(Version::V01, "tcp://a:1"), Instant::now());
     client.handle_message(now, reply("echo"));
     start(&mut client, now, ReplyMode::Whole);
     outputs(&mut client);
@@ -122,7 +122,7 @@ fn stray_and_malformed_replies_change_nothing() {
 
 #[test]
 fn a_stream_gives_its_parts_and_a_whole_reply_joins_them() {
-    let (mut client, now) = (machine(Protocol::V02, "tcp://a:1"), Instant::now());
+    let (mut client, now) = (machine(Version::V02, "tcp://a:1"), Instant::now());
     for (mode, expected) in
         [(ReplyMode::Parts, vec!["partial 1", "partial 1", "ok 1"]), (ReplyMode::Whole, vec!["ok 3"])]
     {
@@ -138,7 +138,7 @@ fn a_stream_gives_its_parts_and_a_whole_reply_joins_them() {
 
 #[test]
 fn a_stream_whose_parts_were_delivered_is_not_asked_for_again() {
-    let (mut client, now) = (machine(Protocol::V02, "tcp://a:1"), Instant::now());
+    let (mut client, now) = (machine(Version::V02, "tcp://a:1"), Instant::now());
     start(&mut client, now, ReplyMode::Parts);
     client.handle_sent(now);
     client.handle_message(now, part(&[2], "a"));
@@ -149,7 +149,7 @@ fn a_stream_whose_parts_were_delivered_is_not_asked_for_again() {
 
 #[test]
 fn a_failed_handler_is_a_service_error_with_its_code_and_text() {
-    let (mut client, now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+    let (mut client, now) = (machine(Version::V01, "tcp://a:1"), Instant::now());
     start(&mut client, now, ReplyMode::Whole);
     outputs(&mut client);
     client.handle_sent(now);
@@ -160,7 +160,7 @@ fn a_failed_handler_is_a_service_error_with_its_code_and_text() {
 
 #[test]
 fn bad_requests_are_refused_before_anything_starts() {
-    let (mut client, now) = (machine(Protocol::V01, "tcp://a:1"), Instant::now());
+    let (mut client, now) = (machine(Version::V01, "tcp://a:1"), Instant::now());
     client.config_mut().max_message_bytes = 4;
     for (service, body, kind) in [
         ("", "hi", ErrorKind::InvalidArgument),

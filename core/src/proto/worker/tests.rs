@@ -4,7 +4,7 @@ use super::*;
 
 const BEAT: Duration = Duration::from_millis(1000);
 
-fn machine(protocol: Protocol, now: Instant) -> Worker {
+fn machine(version: Version, now: Instant) -> Worker {
     let options = WorkerOptions::new("tcp://a:1,tcp://b:1", "echo").protocol(protocol).heartbeat(BEAT);
     Worker::new(WorkerConfig::from(&options), now, 7)
 }
@@ -27,13 +27,13 @@ fn outputs(worker: &mut Worker) -> Vec<String> {
         .collect()
 }
 
-fn request(protocol: Protocol) -> Vec<Bytes> {
+fn request(version: Version) -> Vec<Bytes> {
     let (address, body) = (Bytes::from("client"), vec![Bytes::from("hi")]);
-    mdp::write_to_worker(protocol, ToWorker::Request { address, body })
+    mdp::write_to_worker(version, ToWorker::Request { address, body })
 }
 
 fn say(worker: &mut Worker, now: Instant, message: ToWorker<Bytes>) {
-    let frames = mdp::write_to_worker(worker.config.protocol, message);
+    let frames = mdp::write_to_worker(worker.config.version, message);
     worker.handle_message(now, frames);
 }
 
@@ -43,11 +43,11 @@ fn reply(worker: &mut Worker, now: Instant, number: u64) {
 
 #[test]
 fn it_registers_beats_while_busy_and_answers() {
-    for protocol in [Protocol::V01, Protocol::V02] {
+    for version in [Version::V01, Version::V02] {
         let now = Instant::now();
-        let mut worker = machine(protocol, now);
+        let mut worker = machine(version, now);
         assert_eq!(outputs(&mut worker), ["connect 0", "ready"]);
-        worker.handle_message(now, request(protocol));
+        worker.handle_message(now, request(version));
         assert_eq!(outputs(&mut worker), ["request 1"]);
         assert_eq!(worker.poll_timeout(), Some(now + BEAT));
         worker.handle_timeout(now + BEAT);
@@ -60,8 +60,8 @@ fn it_registers_beats_while_busy_and_answers() {
 #[test]
 fn a_silent_broker_is_left_only_while_idle() {
     let now = Instant::now();
-    let mut worker = machine(Protocol::V01, now);
-    worker.handle_message(now, request(Protocol::V01));
+    let mut worker = machine(Version::V01, now);
+    worker.handle_message(now, request(Version::V01));
     outputs(&mut worker);
     worker.handle_timeout(now + BEAT * 10);
     assert_eq!(outputs(&mut worker), ["heartbeat"]);
@@ -74,8 +74,8 @@ fn a_silent_broker_is_left_only_while_idle() {
 #[test]
 fn any_traffic_is_a_sign_of_life() {
     let now = Instant::now();
-    let mut worker = machine(Protocol::V01, now);
-    worker.handle_message(now + BEAT * 2, request(Protocol::V01));
+    let mut worker = machine(Version::V01, now);
+    worker.handle_message(now + BEAT * 2, request(Version::V01));
     reply(&mut worker, now + BEAT * 2, 1);
     outputs(&mut worker);
     worker.handle_timeout(now + BEAT * 3);
@@ -85,7 +85,7 @@ fn any_traffic_is_a_sign_of_life() {
 #[test]
 fn a_broker_that_beats_faster_is_answered() {
     let now = Instant::now();
-    let mut worker = machine(Protocol::V01, now);
+    let mut worker = machine(Version::V01, now);
     outputs(&mut worker);
     for beat in 1..4 {
         say(&mut worker, now + BEAT / 5 * beat, ToWorker::Heartbeat);
@@ -96,7 +96,7 @@ fn a_broker_that_beats_faster_is_answered() {
 #[test]
 fn hasty_beats_and_answers_to_our_own_start_no_storm() {
     let now = Instant::now();
-    let mut worker = machine(Protocol::V01, now);
+    let mut worker = machine(Version::V01, now);
     outputs(&mut worker);
     let soon = |n: u32| now + BEAT + Duration::from_millis(1) * n;
     worker.handle_timeout(now + BEAT);
@@ -111,8 +111,8 @@ fn hasty_beats_and_answers_to_our_own_start_no_storm() {
 #[test]
 fn a_request_lost_with_its_connection_is_finished_before_registering_again() {
     let now = Instant::now();
-    let mut worker = machine(Protocol::V01, now);
-    worker.handle_message(now, request(Protocol::V01));
+    let mut worker = machine(Version::V01, now);
+    worker.handle_message(now, request(Version::V01));
     outputs(&mut worker);
     worker.handle_disconnected(now);
     assert_eq!(outputs(&mut worker), ["close"]);
@@ -123,7 +123,7 @@ fn a_request_lost_with_its_connection_is_finished_before_registering_again() {
 #[test]
 fn a_broker_that_refuses_again_and_again_is_asked_with_growing_pauses() {
     let mut now = Instant::now();
-    let mut worker = machine(Protocol::V01, now);
+    let mut worker = machine(Version::V01, now);
     outputs(&mut worker);
     say(&mut worker, now, ToWorker::Disconnect);
     assert_eq!(outputs(&mut worker), ["close", "connect 1", "ready"]);
@@ -146,10 +146,10 @@ fn a_broker_that_refuses_again_and_again_is_asked_with_growing_pauses() {
 
 #[test]
 fn partials_go_out_in_0_2_and_are_joined_in_0_1() {
-    for (protocol, expected) in [(Protocol::V01, vec!["Final 2"]), (Protocol::V02, vec!["Partial 1", "Final 1"])] {
+    for (protocol, expected) in [(Version::V01, vec!["Final 2"]), (Version::V02, vec!["Partial 1", "Final 1"])] {
         let now = Instant::now();
-        let mut worker = machine(protocol, now);
-        worker.handle_message(now, request(protocol));
+        let mut worker = machine(version, now);
+        worker.handle_message(now, request(version));
         outputs(&mut worker);
         assert!(worker.answer(now, 1, Answer::Partial(Message::from("a"))).is_ok());
         reply(&mut worker, now, 1);
@@ -160,8 +160,8 @@ fn partials_go_out_in_0_2_and_are_joined_in_0_1() {
 #[test]
 fn a_drain_finishes_the_request_in_hand_and_then_leaves() {
     let now = Instant::now();
-    let mut worker = machine(Protocol::V01, now);
-    worker.handle_message(now, request(Protocol::V01));
+    let mut worker = machine(Version::V01, now);
+    worker.handle_message(now, request(Version::V01));
     outputs(&mut worker);
     worker.drain(now);
     assert!(outputs(&mut worker).is_empty());
@@ -173,8 +173,8 @@ fn a_drain_finishes_the_request_in_hand_and_then_leaves() {
 #[test]
 fn a_drain_does_not_wait_for_ever() {
     let now = Instant::now();
-    let mut worker = machine(Protocol::V01, now);
-    worker.handle_message(now, request(Protocol::V01));
+    let mut worker = machine(Version::V01, now);
+    worker.handle_message(now, request(Version::V01));
     outputs(&mut worker);
     worker.drain(now);
     worker.handle_timeout(now + Duration::from_secs(5));
@@ -184,9 +184,9 @@ fn a_drain_does_not_wait_for_ever() {
 #[test]
 fn an_answer_that_is_too_large_leaves_the_request_open() {
     let now = Instant::now();
-    let mut worker = machine(Protocol::V01, now);
+    let mut worker = machine(Version::V01, now);
     worker.config.max_message_bytes = 3;
-    worker.handle_message(now, request(Protocol::V01));
+    worker.handle_message(now, request(Version::V01));
     let result = worker.answer(now, 1, Answer::Final(Message::from("long")));
     assert_eq!(result.map_err(|error| error.kind()), Err(ErrorKind::TooLarge));
     assert!(worker.is_busy());
@@ -195,9 +195,9 @@ fn an_answer_that_is_too_large_leaves_the_request_open() {
 #[test]
 fn a_second_request_gives_both_back() {
     let now = Instant::now();
-    let mut worker = machine(Protocol::V01, now);
-    worker.handle_message(now, request(Protocol::V01));
+    let mut worker = machine(Version::V01, now);
+    worker.handle_message(now, request(Version::V01));
     outputs(&mut worker);
-    worker.handle_message(now, request(Protocol::V01));
+    worker.handle_message(now, request(Version::V01));
     assert_eq!(outputs(&mut worker), ["disconnect", "close"]);
 }
