@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use majordomo::Client;
+use bytes::Bytes;
+use majordomo::proto::mdpx;
+use majordomo::{Client, Protocol};
 
 use crate::flood::stats;
 use crate::raw;
@@ -23,6 +25,9 @@ pub(crate) struct Arguments {
     /// How many services they are spread over
     #[arg(long, default_value_t = 1000)]
     services: usize,
+    /// Protocol: 0.1 or x1
+    #[arg(long, default_value = "0.1")]
+    protocol: Protocol,
 }
 
 /// Workers beat at the default interval.
@@ -32,9 +37,42 @@ const BATCH: usize = 100;
 /// How long all of them may take to be registered.
 const START: Duration = Duration::from_secs(60);
 
-const PROTOCOL: &[u8] = b"MDPW01";
-const READY: &[u8] = &[1];
-const BEAT: &[u8] = &[4];
+/// What an idle worker says.
+enum Said<'a> {
+    Ready { service: &'a str },
+    Heartbeat,
+}
+
+impl Said<'_> {
+    fn frames(&self, protocol: Protocol) -> Result<Vec<Bytes>> {
+        match protocol {
+            Protocol::V01 => Ok(self.plain()),
+            Protocol::X1 => {
+                let command = match self {
+                    Said::Ready { service } => mdpx::Command::Ready {
+                        capacity: 1,
+                        heartbeat_ms: u32::try_from(HEARTBEAT.as_millis())?,
+                        liveness: 3,
+                        service: service.as_bytes(),
+                    },
+                    Said::Heartbeat => mdpx::Command::Heartbeat,
+                };
+                Ok(mdpx::control(&command))
+            }
+            other => bail!("there are no idle workers of protocol {other}"),
+        }
+    }
+
+    fn plain(&self) -> Vec<Bytes> {
+        let protocol = [Bytes::new(), Bytes::from_static(b"MDPW01")].into_iter();
+        match self {
+            Said::Ready { service } => {
+                protocol.chain([Bytes::from_static(&[1]), Bytes::copy_from_slice(service.as_bytes())]).collect()
+            }
+            Said::Heartbeat => protocol.chain([Bytes::from_static(&[4])]).collect(),
+        }
+    }
+}
 
 /// Beats until the process is ended.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -47,11 +85,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // Only now: a connection that is added to those in use does not get the next message.
     for worker in 0..arguments.workers {
         let service = format!("idle-{}", worker % arguments.services.max(1));
-        socket.send_multipart([&b""[..], PROTOCOL, READY, service.as_bytes()], 0)?;
+        let ready = Said::Ready { service: &service };
+        send(&socket, &ready.frames(arguments.protocol)?)?;
     }
     await_workers(&client, workers)?;
     report::print(&Ready::NOW)?;
-    beat(&socket, arguments.workers)
+    beat(&socket, arguments)
+}
+
+fn send(socket: &zmq::Socket, frames: &[Bytes]) -> Result<()> {
+    Ok(socket.send_multipart(frames.iter().map(|frame| &frame[..]), 0)?)
 }
 
 /// Makes all connections, some at a time.
@@ -92,15 +135,16 @@ fn await_workers(client: &Client, workers: usize) -> Result<()> {
 }
 
 /// Spreads the beats over the interval, as workers that started at different times do, and throws away what comes.
-fn beat(socket: &zmq::Socket, workers: usize) -> Result<()> {
+fn beat(socket: &zmq::Socket, arguments: &Arguments) -> Result<()> {
     const STEPS: usize = 100;
+    let heartbeat = Said::Heartbeat.frames(arguments.protocol)?;
     let begin = Instant::now();
     let mut sent = 0;
     for step in 1.. {
         let due = begin + HEARTBEAT * step / u32::try_from(STEPS)?;
-        let beats = usize::try_from(step)? * workers / STEPS;
+        let beats = usize::try_from(step)? * arguments.workers / STEPS;
         while sent < beats {
-            socket.send_multipart([&b""[..], PROTOCOL, BEAT], 0)?;
+            send(socket, &heartbeat)?;
             sent += 1;
         }
         while let Some(wait) =

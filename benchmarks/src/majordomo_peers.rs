@@ -37,6 +37,9 @@ pub(crate) struct WorkerArguments {
     /// How many workers, each in a thread of its own
     #[arg(long, default_value_t = 1)]
     workers: usize,
+    /// How many further requests a worker of MDPX holds ready
+    #[arg(long, default_value_t = 512)]
+    prefetch: usize,
     /// Protocol version
     #[arg(long, default_value = "0.1")]
     protocol: Protocol,
@@ -97,7 +100,8 @@ pub(crate) fn broker(arguments: &BrokerArguments) -> Result<()> {
 
 /// Sends requests back until the process is ended.
 pub(crate) fn workers(arguments: &WorkerArguments) -> Result<()> {
-    let options = WorkerOptions::new(&arguments.endpoint, SERVICE).protocol(arguments.protocol);
+    let options =
+        WorkerOptions::new(&arguments.endpoint, SERVICE).prefetch(arguments.prefetch).protocol(arguments.protocol);
     let workers: Vec<Worker> =
         (0..arguments.workers).map(|_| Ok(Worker::with_options(options.clone())?)).collect::<Result<_>>()?;
     report::print(&Ready::NOW)?;

@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// How often every contender is measured
     #[arg(long, value_name = "N", default_value_t = 7)]
     repetitions: usize,
+    /// The protocol of Majordomo's peers, by default the best one: 0.1, 0.2 or x1
+    #[arg(long, value_name = "NAME")]
+    protocol: Option<String>,
     /// Print JSON, and nothing else, on standard output
     #[arg(long)]
     json: bool,
@@ -44,7 +47,7 @@ pub(crate) struct Setting {
     processor: String,
     cores: usize,
     kernel: String,
-    /// The version of the protocol where a comparison names none.
+    /// The protocol of peers where a comparison names none.
     protocol: String,
     repetitions: usize,
 }
@@ -59,7 +62,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
 
     let contenders = contenders(&comparisons);
     let mut builder = Builder::new(project);
-    let stand = Stand::build(project, &mut builder, &contenders)?;
+    let stand = Stand::build(project, &mut builder, &contenders, arguments.protocol.as_deref())?;
     let setting = setting(&stand, arguments.repetitions)?;
     let results = measure(&stand, &contenders, arguments.repetitions)?;
 

@@ -54,7 +54,7 @@ pub(crate) enum Load {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Protocol {
     V01,
-    /// The best that this build speaks.
+    /// The one of this run: by default the best that this build speaks.
     Best,
 }
 
@@ -163,7 +163,7 @@ impl Load {
 #[derive(Debug)]
 pub(crate) struct Stand<'a> {
     project: &'a Project,
-    /// The best version of the protocol that this build speaks.
+    /// The protocol of peers where a contender names none.
     pub(crate) protocol: String,
     /// Whether the programs of a language could be built.
     languages: BTreeMap<Language, Result<(), String>>,
@@ -172,7 +172,12 @@ pub(crate) struct Stand<'a> {
 impl<'a> Stand<'a> {
     /// Builds what these contenders need. Without the Rust programs nothing can be measured; another language that cannot
     /// be built fails its contenders.
-    pub(crate) fn build(project: &'a Project, builder: &mut Builder<'_>, contenders: &[Contender]) -> Result<Self> {
+    pub(crate) fn build(
+        project: &'a Project,
+        builder: &mut Builder<'_>,
+        contenders: &[Contender],
+        protocol: Option<&str>,
+    ) -> Result<Self> {
         eprintln!("xtask: bench: building");
         let mut languages = BTreeMap::new();
         for language in contenders.iter().filter_map(Contender::language) {
@@ -183,9 +188,11 @@ impl<'a> Stand<'a> {
         project.cargo("build").args(["--quiet", "--package", "majordomo-benchmarks"]).run()?;
         let mut stand = Stand { project, protocol: String::new(), languages };
         let known: Vec<String> = Peer::start(stand.program("protocols"))?.line()?;
-        // "auto" is none itself.
-        let best = known.into_iter().rfind(|name| name != "auto" && name != "0.2");
-        stand.protocol = best.context("the library speaks no protocol")?;
+        stand.protocol = match protocol {
+            Some(name) if known.iter().any(|known| known == name) => name.to_owned(),
+            Some(name) => bail!("there is no protocol {name:?}; there are {}", known.join(", ")),
+            None => known.last().context("the library speaks no protocol")?.clone(),
+        };
         Ok(stand)
     }
 
@@ -339,9 +346,9 @@ fn idle_workers(stand: &Stand<'_>, workers: u32, services: u32) -> Result<Sample
     let listening: Listening = broker.line()?;
     let idle = stand.program("idle-workers").args(["--endpoint", &listening.workers]);
     let counts = ["--workers".to_owned(), workers.to_string(), "--services".to_owned(), services.to_string()];
-    let _idle = Peer::start_ready(idle.args(counts))?;
-    let watched = stand.watch(listening.pid, IDLE_SECONDS)?;
     let protocol = ["--protocol", &stand.protocol];
+    let _idle = Peer::start_ready(idle.args(counts).args(protocol))?;
+    let watched = stand.watch(listening.pid, IDLE_SECONDS)?;
     let worker = stand.program("worker").args(["--endpoint", &listening.workers]).args(protocol);
     let _worker = Peer::start_ready(worker)?;
     let clients = with_load(stand.program("client"), 11, 1000, 1).args(protocol);
