@@ -58,7 +58,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
     if arguments.repetitions == 0 {
         bail!("--repetitions must be at least 1");
     }
-    let output = if arguments.json { Some(redirect_output()?) } else { None };
+    let mut output = redirect_output()?;
 
     let contenders = contenders(&comparisons);
     let mut builder = Builder::new(project);
@@ -66,10 +66,11 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
     let setting = setting(&stand, arguments.repetitions)?;
     let results = measure(&stand, &contenders, arguments.repetitions)?;
 
-    match output {
-        Some(mut output) => writeln!(output, "{}", table::json(&setting, &comparisons, &results)?)?,
-        None => print!("{}", table::markdown(&setting, &comparisons, &results)),
-    }
+    let text = match arguments.json {
+        true => table::json(&setting, &comparisons, &results)? + "\n",
+        false => table::markdown(&setting, &comparisons, &results),
+    };
+    output.write_all(text.as_bytes()).context("cannot print the figures")?;
     let failures: Vec<String> = results.values().flat_map(|figures| figures.failures.iter().cloned()).collect();
     if !failures.is_empty() {
         eprintln!("xtask: bench: {} measurements failed", failures.len());
