@@ -577,6 +577,11 @@ impl Layout {
         &header[self.properties.0 as usize..self.properties.1 as usize]
     }
 
+    /// How many bytes the packed body takes in a header frame of `header` bytes; `None` where frames follow.
+    pub fn packed_len(self, header: usize) -> Option<usize> {
+        self.packed.map(|start| header.saturating_sub(start.get() as usize))
+    }
+
     /// The packed body in the header frame; `None` where the body's frames follow it.
     pub fn packed(self, header: &[u8]) -> Option<&[u8]> {
         self.packed.map(|start| &header[start.get() as usize..])

@@ -3,24 +3,24 @@
 use std::time::Instant;
 
 use crate::error::ErrorKind;
-use crate::proto::frame::{Frame, Frames, RoutingId};
+use crate::proto::frame::{Frame, Frames};
 use crate::proto::mdp::{self, ToWorker};
 use crate::proto::mdpx::{self, Command, SessionId};
 
 use super::outcome::Outcome;
 use super::request::{Body, Client, Request, RequestId};
-use super::service::ServiceName;
-use super::worker::{Delivery, Wire};
+use super::service::ServiceKey;
+use super::worker::{Delivery, Wire, WorkerKey};
 use super::{Broker, Transmit, hex, write_address, x1};
 
 impl<F: Frame> Broker<F> {
     /// Whether a request for a service may be taken in, or the limit that forbids it.
-    pub(super) fn admit(&self, name: &str, body: &Body<F>) -> Result<(), (ErrorKind, &'static str)> {
+    pub(super) fn admit(&self, service: Option<ServiceKey>, body: &Body<F>) -> Result<(), (ErrorKind, &'static str)> {
         let config = &self.config;
-        let entry = self.services.get(name);
-        let bytes = body.cost();
+        let entry = service.and_then(|key| self.services.get(key));
+        let bytes = body.cost;
         let full = |limit| Err((ErrorKind::QueueFull, limit));
-        if body.byte_len() > config.max_message_bytes {
+        if body.byte_len > config.max_message_bytes {
             return Err((ErrorKind::TooLarge, "the request exceeds the broker's max_message_bytes"));
         } else if self.backlog_bytes >= config.max_queued_bytes {
             return full("max_queued_bytes is reached: clients do not read their replies");
@@ -40,12 +40,18 @@ impl<F: Frame> Broker<F> {
         Ok(())
     }
 
+    /// The service that a request was admitted for; a new one comes to be.
+    pub(super) fn service_for(&mut self, known: Option<ServiceKey>, name: &[u8]) -> ServiceKey {
+        // The codecs let no name pass that is not text.
+        known.unwrap_or_else(|| self.new_service(&String::from_utf8_lossy(name)))
+    }
+
     /// A request as the broker's own rules make it.
-    pub(super) fn request(&self, now: Instant, client: Client, service: ServiceName, body: Body<F>) -> Request<F> {
+    pub(super) fn request(&self, now: Instant, client: Client, service: ServiceKey, body: Body<F>) -> Request<F> {
         Request {
             client,
             service,
-            bytes: body.cost(),
+            bytes: body.cost,
             body,
             attempts: 0,
             max_attempts: self.config.max_attempts,
@@ -68,22 +74,20 @@ impl<F: Frame> Broker<F> {
         if let Client::Mdp { peer, .. } = &request.client {
             self.by_client.insert((peer.clone(), id));
         }
-        let service = request.service.clone();
+        let service = request.service;
         let _ = self.requests.push(id, Box::new(request));
-        let to = match self.services.get_mut(&service) {
+        let to = match self.services.get_mut(service) {
             Some(entry) if entry.queued == 0 => entry.ready.pop_first(),
             _ => None,
         };
         if let Some((_, to)) = to {
-            self.deliver(now, id, &to);
-            return;
+            return self.deliver(now, id, to);
         }
         self.enqueue(id);
-        self.dispatch(now, &service);
+        self.dispatch(now, service);
         if let Some(request) = self.requests.get_mut(id).filter(|request| request.queued) {
             request.body.compact();
-            request.bytes = request.bytes.max(request.body.cost());
-            self.arm_service(&service);
+            self.arm_service(service);
         }
     }
 
@@ -92,7 +96,9 @@ impl<F: Frame> Broker<F> {
         request.queued = true;
         self.queued += 1;
         self.queued_bytes += request.bytes;
-        self.services.entry(request.service.clone()).or_default().enqueue(id, request.bytes);
+        if let Some(service) = self.services.get_mut(request.service) {
+            service.enqueue(id, request.bytes);
+        }
     }
 
     /// Counts a request out of its service's queue.
@@ -101,36 +107,36 @@ impl<F: Frame> Broker<F> {
         request.queued = false;
         self.queued -= 1;
         self.queued_bytes -= request.bytes;
-        if let Some(service) = self.services.get_mut(&request.service) {
+        if let Some(service) = self.services.get_mut(request.service) {
             service.uncount(request.bytes);
         }
     }
 
     /// Hands waiting requests to workers with room, the least loaded first, while there are both.
-    pub(super) fn dispatch(&mut self, now: Instant, name: &str) {
-        while let Some(id) = self.oldest(name) {
+    pub(super) fn dispatch(&mut self, now: Instant, service: ServiceKey) {
+        while let Some(id) = self.oldest(service) {
             let avoid = self.requests.get(id).and_then(|request| request.avoid);
-            let Some(to) = self.pick(name, avoid) else { return };
+            let Some(to) = self.pick(service, avoid) else { return };
             self.dequeue(id);
-            self.deliver(now, id, &to);
+            self.deliver(now, id, to);
         }
     }
 
     /// Takes the worker that is next in turn out of those with room; one that is to be avoided only if there is no other.
-    fn pick(&mut self, name: &str, avoid: Option<u64>) -> Option<RoutingId> {
-        let service = self.services.get_mut(name)?;
-        let serial = |id: &RoutingId| self.workers.get(id).map(|worker| worker.serial);
+    fn pick(&mut self, service: ServiceKey, avoid: Option<u64>) -> Option<WorkerKey> {
+        let service = self.services.get_mut(service)?;
+        let serial = |key: WorkerKey| self.workers.get(key).map(|worker| worker.serial);
         let other =
-            avoid.and_then(|_| service.ready.iter().find(|(_, id)| serial(id) != avoid).map(|(place, _)| *place));
+            avoid.and_then(|_| service.ready.iter().find(|(_, key)| serial(**key) != avoid).map(|(place, _)| *place));
         match other {
             Some(place) => service.ready.remove(&place),
-            None => service.ready.pop_first().map(|(_, id)| id),
+            None => service.ready.pop_first().map(|(_, key)| key),
         }
     }
 
     /// The waiting request that is next in turn.
-    pub(super) fn oldest(&mut self, name: &str) -> Option<RequestId> {
-        let service = self.services.get_mut(name)?;
+    pub(super) fn oldest(&mut self, service: ServiceKey) -> Option<RequestId> {
+        let service = self.services.get_mut(service)?;
         while let Some(id) = service.front() {
             if self.requests.get(id).is_some_and(|request| request.queued) {
                 return Some(id);
@@ -141,15 +147,16 @@ impl<F: Frame> Broker<F> {
     }
 
     /// Hands a request to a worker that was just taken out of those with room.
-    fn deliver(&mut self, now: Instant, id: RequestId, to: &RoutingId) {
-        let (Some(request), Some(worker)) = (self.requests.get_mut(id), self.workers.get_mut(to)) else { return };
+    fn deliver(&mut self, now: Instant, id: RequestId, key: WorkerKey) {
+        let Some(to) = self.workers.name(key).cloned() else { return };
+        let (Some(request), Some(worker)) = (self.requests.get_mut(id), self.workers.get_mut(key)) else { return };
         request.attempts += 1;
         self.last_delivery += 1;
         let delivery = self.last_delivery;
-        request.holder = Some((to.clone(), delivery));
+        request.holder = Some((key, delivery));
         worker.heartbeat.sent(now);
         self.in_flight += 1;
-        let service = self.services.get_mut(&request.service);
+        let service = self.services.get_mut(request.service);
         let was_idle = worker.held.is_empty();
         let _ = worker.held.push(delivery, Delivery { request: Some(id), since: now });
         worker.place = None;
@@ -160,7 +167,7 @@ impl<F: Frame> Broker<F> {
                 self.last_turn += 1;
                 let place = (worker.load(), self.last_turn);
                 worker.place = Some(place);
-                service.ready.insert(place, to.clone());
+                service.ready.insert(place, key);
             }
         }
         let frames = match worker.wire {
@@ -185,16 +192,15 @@ impl<F: Frame> Broker<F> {
             }
         };
         if self.config.attempt_timeout.is_some() {
-            self.arm_worker(to);
+            self.arm_worker(key);
         }
-        self.outputs.push_back(Transmit { to: to.clone(), frames });
+        self.outputs.push_back(Transmit { to, frames });
     }
 
     /// A worker's room has changed: it gets its place anew, and work if there is any.
-    pub(super) fn settle_worker(&mut self, now: Instant, peer: &[u8]) {
-        let Some((id, worker)) = self.workers.get_key_value(peer) else { return };
-        let (id, name) = (id.clone(), worker.service.clone());
-        let (Some(worker), Some(service)) = (self.workers.get_mut(peer), self.services.get_mut(&name)) else { return };
+    pub(super) fn settle_worker(&mut self, now: Instant, key: WorkerKey) {
+        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(service) = self.services.get_mut(worker.service) else { return };
         if let Some(place) = worker.place.take() {
             service.ready.remove(&place);
         }
@@ -202,10 +208,11 @@ impl<F: Frame> Broker<F> {
             self.last_turn += 1;
             let place = (worker.load(), self.last_turn);
             worker.place = Some(place);
-            service.ready.insert(place, id);
+            service.ready.insert(place, key);
         }
         if service.queued > 0 {
-            self.dispatch(now, &name);
+            let service = worker.service;
+            self.dispatch(now, service);
         }
     }
 
@@ -214,7 +221,7 @@ impl<F: Frame> Broker<F> {
         let Some(request) = self.requests.get_mut(id) else { return };
         if request.holder.take().is_some() {
             self.in_flight -= 1;
-            if let Some(service) = self.services.get_mut(&request.service) {
+            if let Some(service) = self.services.get_mut(request.service) {
                 service.in_flight -= 1;
             }
         }
@@ -234,13 +241,13 @@ impl<F: Frame> Broker<F> {
                 }
             }
         }
-        if let Some(service) = self.services.get_mut(&request.service) {
+        if let Some(service) = self.services.get_mut(request.service) {
             if service.is_littered() {
                 let requests = &self.requests;
                 service.sweep(|id| requests.get(id).is_some_and(|request| request.queued));
             }
             if service.is_unused() {
-                self.services.remove(&request.service);
+                self.services.remove(request.service);
             }
         }
     }
@@ -266,12 +273,15 @@ impl<F: Frame> Broker<F> {
         } else {
             None
         };
-        let service = request.service.clone();
+        let service = request.service;
         if let Some((kind, text)) = end {
             if kind == ErrorKind::Expired {
                 self.counters.expired += 1;
             } else {
-                log::warn!("a request for {service:?} failed after attempt {attempts} of {max_attempts}: {text}");
+                log::warn!(
+                    "a request for {:?} failed after attempt {attempts} of {max_attempts}: {text}",
+                    self.services.name(service)
+                );
                 self.counters.exhausted += 1;
             }
             return self.fail(now, id, &Outcome::Failure { kind, code: 0, text, retryable: kind.is_retryable() });
@@ -283,13 +293,13 @@ impl<F: Frame> Broker<F> {
             self.counters.redelivered += 1;
         }
         self.enqueue(id);
-        self.dispatch(now, &service);
-        self.arm_service(&service);
+        self.dispatch(now, service);
+        self.arm_service(service);
     }
 
     /// A REQUEST that could not be sent was not an attempt: no worker has seen it.
     pub(super) fn take_back_attempt(&mut self, lost: &Transmit<F>) {
-        let Some(worker) = self.workers.get(&lost.to) else { return };
+        let Some(worker) = self.worker(&lost.to) else { return };
         let delivery = match worker.wire {
             Wire::Mdp(version) => match mdp::read_to_worker(version, lost.frames.to_vec()) {
                 Ok(ToWorker::Request { address, .. }) => super::read_address(self.incarnation, address.as_ref()),
@@ -308,27 +318,29 @@ impl<F: Frame> Broker<F> {
     }
 
     /// The worker's delivery does not count any more. The worker still owes its answer.
-    pub(super) fn void_delivery(&mut self, peer: &[u8], delivery: u64) {
-        let Some(worker) = self.workers.get_mut(peer) else { return };
+    pub(super) fn void_delivery(&mut self, key: WorkerKey, delivery: u64) {
+        let Some(worker) = self.workers.get_mut(key) else { return };
         let Some(held) = worker.held.get_mut(delivery) else { return };
         held.request = None;
-        self.tell_cancelled(peer, delivery);
+        self.tell_cancelled(key, delivery);
     }
 
     /// Tells a worker, if its protocol can, that nobody waits for a delivery any more.
-    pub(super) fn tell_cancelled(&mut self, peer: &[u8], delivery: u64) {
-        if self.workers.get(peer).is_some_and(|worker| worker.wire == Wire::X1) {
+    pub(super) fn tell_cancelled(&mut self, key: WorkerKey, delivery: u64) {
+        if self.workers.get(key).is_some_and(|worker| worker.wire == Wire::X1)
+            && let Some(to) = self.workers.name(key).cloned()
+        {
             let frames = x1::control(&mut self.scratch, &Command::WorkerCancel { delivery });
-            self.outputs.push_back(Transmit { to: peer.into(), frames });
+            self.outputs.push_back(Transmit { to, frames });
         }
     }
 
     /// The client of a request of MDP is gone: what waits is dropped, what runs will have nowhere to go.
     pub(super) fn abandon(&mut self, id: RequestId) {
         let Some(request) = self.requests.get_mut(id) else { return };
-        if let Some((worker, delivery)) = request.holder.clone() {
+        if let Some((worker, delivery)) = request.holder {
             request.orphaned = true;
-            self.tell_cancelled(&worker, delivery);
+            self.tell_cancelled(worker, delivery);
         } else {
             self.counters.abandoned += 1;
             self.forget(id);
@@ -337,26 +349,27 @@ impl<F: Frame> Broker<F> {
 
     /// Nobody waits for the request any more: it is taken out of the queue, or its worker is told.
     pub(super) fn withdraw(&mut self, id: RequestId) {
-        let holder = self.requests.get(id).and_then(|request| request.holder.clone());
+        let holder = self.requests.get(id).and_then(|request| request.holder);
         if let Some((worker, delivery)) = holder {
-            self.void_delivery(&worker, delivery);
+            self.void_delivery(worker, delivery);
             self.land(id);
         }
         self.forget(id);
     }
 
     /// Attempts that have lasted too long go to other workers.
-    pub(super) fn give_up_overdue(&mut self, now: Instant, peer: &[u8]) {
+    pub(super) fn give_up_overdue(&mut self, now: Instant, key: WorkerKey) {
         let Some(limit) = self.config.attempt_timeout else { return };
-        let Some(worker) = self.workers.get(peer) else { return };
+        let Some(worker) = self.workers.get(key) else { return };
         let serial = worker.serial;
         let overdue: Vec<_> = (worker.held.iter())
             .filter_map(|(delivery, held)| Some((delivery, held.request?, held.since)))
             .filter(|(_, _, since)| now >= *since + limit)
             .collect();
         for (delivery, request, since) in overdue {
-            log::warn!("worker {} is overdue after {:?}", hex(peer), now - since);
-            self.void_delivery(peer, delivery);
+            let worker = self.workers.name(key).map_or_else(String::new, |id| hex(id));
+            log::warn!("worker {worker} is overdue after {:?}", now - since);
+            self.void_delivery(key, delivery);
             self.give_back(now, request, Some(serial));
         }
     }

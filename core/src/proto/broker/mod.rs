@@ -12,6 +12,7 @@ mod request;
 mod service;
 mod session;
 mod stats;
+mod table;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -37,11 +38,12 @@ use super::mdpx::{self, SessionId};
 use super::mmi;
 use super::window::Window;
 use request::{Request, RequestId};
-use service::{Service, ServiceName};
+use service::{Service, ServiceKey, ServiceName};
 use session::{Session, SessionKey};
 use stats::{ServiceRow, WorkerRow};
+use table::Table;
 use watch::Timer;
-use worker::{Wire, Worker};
+use worker::{Wire, Worker, WorkerKey};
 
 /// A table whose hashes nobody outside can foresee.
 type Map<K, V> = HashMap<K, V, FixedState>;
@@ -62,8 +64,8 @@ pub struct Broker<F> {
     started: Instant,
     /// Tells this broker's deliveries from those of an earlier one at the same endpoint.
     incarnation: u64,
-    services: Map<ServiceName, Service>,
-    workers: Map<RoutingId, Worker>,
+    services: Table<ServiceName, Service>,
+    workers: Table<RoutingId, Worker>,
     sessions: Map<SessionKey, Session<F>>,
     /// The sessions by the names that their clients gave them.
     session_keys: Map<SessionId, SessionKey>,
@@ -98,8 +100,8 @@ impl<F: Frame> Broker<F> {
             config,
             started: now,
             incarnation,
-            services: Map::with_hasher(hash()),
-            workers: Map::with_hasher(hash()),
+            services: Table::new(hash()),
+            workers: Table::new(hash()),
             sessions: Map::with_hasher(hash()),
             session_keys: Map::with_hasher(hash()),
             clients: Map::with_hasher(hash()),
@@ -156,7 +158,7 @@ impl<F: Frame> Broker<F> {
     pub fn handle_too_large(&mut self, now: Instant, peer: &[u8]) {
         self.counters.refused += 1;
         log::warn!("dropped a message over max_message_bytes of peer {}", hex(peer));
-        if let Some(wire) = self.workers.get(peer).map(|worker| worker.wire) {
+        if let Some(wire) = self.worker(peer).map(|worker| worker.wire) {
             self.expel(now, peer, wire, "a message over max_message_bytes");
         }
     }
@@ -179,7 +181,9 @@ impl<F: Frame> Broker<F> {
 
     /// Says DISCONNECT to every worker and every MDPX client and takes nothing more.
     pub fn shutdown(&mut self, _now: Instant) {
-        let mut workers: Vec<_> = self.workers.drain().map(|(id, worker)| (worker.serial, id, worker.wire)).collect();
+        let mut workers: Vec<_> =
+            self.workers.iter().map(|(id, worker)| (worker.serial, id.clone(), worker.wire)).collect();
+        self.workers.clear();
         let sessions = self.sessions.drain().filter_map(|(key, session)| Some((key, session.peer?, Wire::X1)));
         workers.extend(sessions);
         // By serial, so that the order is the same in every run.
@@ -217,27 +221,35 @@ impl<F: Frame> Broker<F> {
     }
 
     /// A worker registers. `Err` says why it may not.
-    fn register(&mut self, now: Instant, peer: &[u8], registration: Registration<'_>) -> Result<(), &'static str> {
+    fn register(
+        &mut self,
+        now: Instant,
+        peer: &[u8],
+        registration: Registration<'_>,
+    ) -> Result<WorkerKey, &'static str> {
         let Registration { wire, service, capacity, heartbeat } = registration;
         if mmi::is_reserved(service) {
             return Err("the service's name belongs to the broker");
         }
-        let known = self.service_name(service);
+        let known = self.service_key(service);
         if self.workers.len() >= self.config.max_workers {
             return Err("max_workers is reached");
         }
         if known.is_none() && self.services.len() >= self.config.max_services {
             return Err("max_services is reached");
         }
-        let name = known
-            .or_else(|| std::str::from_utf8(service).ok().map(Arc::from))
-            .ok_or("the service's name is no text")?;
-        let id = RoutingId::from(peer);
+        let service = match known {
+            Some(key) => key,
+            None => {
+                let name = std::str::from_utf8(service).map_err(|_| "the service's name is no text")?;
+                self.new_service(name)
+            }
+        };
         self.last_turn += 1;
         let worker = Worker {
             serial: self.last_turn,
             wire,
-            service: name.clone(),
+            service,
             heartbeat: Heartbeat::new(now, heartbeat, self.config.liveness),
             held: Window::default(),
             capacity,
@@ -247,43 +259,50 @@ impl<F: Frame> Broker<F> {
             beats_while_busy: wire == Wire::X1,
             armed: None,
         };
-        let entry = self.services.entry(name.clone()).or_default();
-        entry.workers += 1;
-        entry.idle += 1;
-        self.workers.insert(id, worker);
-        log::debug!("worker {} serves {name:?} ({})", hex(peer), wire.name());
-        self.arm_worker(peer);
-        Ok(())
+        if let Some(entry) = self.services.get_mut(service) {
+            entry.workers += 1;
+            entry.idle += 1;
+        }
+        log::debug!("worker {} serves {:?} ({})", hex(peer), self.services.name(service), wire.name());
+        let key = self.workers.insert(RoutingId::from(peer), worker);
+        self.arm_worker(key);
+        Ok(key)
     }
 
-    fn on_beat(&mut self, now: Instant, peer: &[u8]) {
+    fn on_beat(&mut self, now: Instant, key: WorkerKey) {
         let interval = self.config.heartbeat;
-        if let Some(worker) = self.workers.get_mut(peer)
+        if let Some(worker) = self.workers.get_mut(key)
             && worker.beat_heard(now, interval)
         {
-            self.beat(now, peer);
+            self.beat(now, key);
         }
     }
 
     /// Says HEARTBEAT to a worker.
-    fn beat(&mut self, now: Instant, peer: &[u8]) {
-        if let Some(worker) = self.workers.get_mut(peer) {
+    fn beat(&mut self, now: Instant, key: WorkerKey) {
+        let to = self.workers.name(key).cloned();
+        if let Some((worker, to)) = self.workers.get_mut(key).zip(to) {
             worker.heartbeat.sent(now);
             let frames = match worker.wire {
                 Wire::Mdp(version) => Frames::from_vec(mdp::write_to_worker(version, mdp::ToWorker::Heartbeat)),
                 Wire::X1 => x1::control(&mut self.scratch, &mdpx::Command::Heartbeat),
             };
-            self.outputs.push_back(Transmit { to: peer.into(), frames });
+            self.outputs.push_back(Transmit { to, frames });
         }
     }
 
-    /// Whether `peer` is registered over this wire. Whoever is not is told so, that it may register (again).
-    fn known_worker(&mut self, now: Instant, peer: &[u8], wire: Wire) -> bool {
-        let known = self.workers.get(peer).is_some_and(|worker| worker.wire == wire);
-        if !known {
+    /// The worker that is registered as `peer` over this wire. Whoever is not is told so, that it may register (again).
+    fn known_worker(&mut self, now: Instant, peer: &[u8], wire: Wire) -> Option<WorkerKey> {
+        let key = self.workers.key(peer);
+        let known = key.filter(|key| self.workers.get(*key).is_some_and(|worker| worker.wire == wire));
+        if known.is_none() {
             self.expel(now, peer, wire, "not registered");
         }
         known
+    }
+
+    fn worker(&self, peer: &[u8]) -> Option<&Worker> {
+        self.workers.get(self.workers.key(peer)?)
     }
 
     /// Ends a worker's registration, if it has one, and says DISCONNECT.
@@ -302,8 +321,8 @@ impl<F: Frame> Broker<F> {
 
     /// Ends a worker's registration; what it holds goes back. Whether there was one.
     fn remove_worker(&mut self, now: Instant, peer: &[u8]) -> bool {
-        let Some(worker) = self.workers.remove(peer) else { return false };
-        if let Some(service) = self.services.get_mut(&worker.service) {
+        let Some((_, worker)) = self.workers.key(peer).and_then(|key| self.workers.remove(key)) else { return false };
+        if let Some(service) = self.services.get_mut(worker.service) {
             service.workers -= 1;
             service.idle -= usize::from(worker.held.is_empty());
             if let Some(place) = worker.place {
@@ -313,7 +332,7 @@ impl<F: Frame> Broker<F> {
         for request in worker.held.iter().filter_map(|(_, delivery)| delivery.request) {
             self.give_back(now, request, None);
         }
-        self.drop_if_unused(&worker.service);
+        self.drop_if_unused(worker.service);
         true
     }
 
@@ -333,7 +352,8 @@ impl<F: Frame> Broker<F> {
         match mmi::question(service) {
             mmi::Question::Service => {
                 let known = argument.and_then(|name| std::str::from_utf8(name).ok());
-                let served = known.and_then(|name| self.services.get(name)).is_some_and(|service| service.workers > 0);
+                let served =
+                    known.and_then(|name| self.services.get(self.services.key(name)?)).is_some_and(Service::is_served);
                 vec![text(if served { mmi::OK } else { mmi::NOT_FOUND })]
             }
             mmi::Question::Protocols => {
@@ -373,25 +393,25 @@ impl<F: Frame> Broker<F> {
                     _ => "overdue",
                 };
                 let silent_ms = u64::try_from(worker.heartbeat.silence(now).as_millis()).unwrap_or(u64::MAX);
-                let (service, protocol) = (&*worker.service, worker.wire.name());
+                let service = self.services.name(worker.service).map_or("", |name| name);
+                let protocol = worker.wire.name();
                 WorkerRow { id: hex(id), service, protocol, state, in_flight, silent_ms }
             })
             .collect()
     }
 
-    fn service_name(&self, name: &[u8]) -> Option<ServiceName> {
-        let name = std::str::from_utf8(name).ok()?;
-        self.services.get_key_value(name).map(|(name, _)| name.clone())
+    fn new_service(&mut self, name: &str) -> ServiceKey {
+        self.last_turn += 1;
+        self.services.insert(Arc::from(name), Service::new(self.last_turn))
     }
 
-    /// The name of a service, known or not; `None` where it is no text.
-    fn name(&self, name: &[u8]) -> Option<ServiceName> {
-        self.service_name(name).or_else(|| std::str::from_utf8(name).ok().map(Arc::from))
+    fn service_key(&self, name: &[u8]) -> Option<ServiceKey> {
+        self.services.key(std::str::from_utf8(name).ok()?)
     }
 
-    fn drop_if_unused(&mut self, name: &str) {
-        if self.services.get(name).is_some_and(Service::is_unused) {
-            self.services.remove(name);
+    fn drop_if_unused(&mut self, key: ServiceKey) {
+        if self.services.get(key).is_some_and(Service::is_unused) {
+            self.services.remove(key);
         }
     }
 }

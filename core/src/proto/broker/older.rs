@@ -17,21 +17,21 @@ impl<F: Frame> Broker<F> {
             Ok(ToBroker::Request { version, service, body }) => self.on_request(now, peer, version, service, body),
             Ok(ToBroker::Ready { version, service }) => self.on_ready(now, peer, version, &service),
             Ok(ToBroker::Answer { version, address, part, body }) => {
-                if self.known_worker(now, peer, Wire::Mdp(version)) {
+                if let Some(worker) = self.known_worker(now, peer, Wire::Mdp(version)) {
                     let delivery = read_address(self.incarnation, address.as_ref());
                     let body = Body::of_frames(body);
                     let answer = match part {
                         Part::Partial => Answer::Partial(body),
                         Part::Final => Answer::Final(body),
                     };
-                    self.on_answer(now, peer, delivery, answer);
+                    self.on_answer(now, worker, delivery, answer);
                 } else {
                     self.counters.stray_replies += 1;
                 }
             }
             Ok(ToBroker::Heartbeat { version }) => {
-                if self.known_worker(now, peer, Wire::Mdp(version)) {
-                    self.on_beat(now, peer);
+                if let Some(worker) = self.known_worker(now, peer, Wire::Mdp(version)) {
+                    self.on_beat(now, worker);
                 }
             }
             Ok(ToBroker::Disconnect { .. }) => {
@@ -55,24 +55,25 @@ impl<F: Frame> Broker<F> {
             return;
         }
         let body = Body::of_frames(body);
-        let Some(name) = self.name(service.as_ref()) else { return };
-        match self.admit(&name, &body) {
+        let known = self.service_key(service.as_ref());
+        match self.admit(known, &body) {
             Ok(()) => {
                 let client = Client::Mdp { peer: RoutingId::from(peer), version };
-                let request = self.request(now, client, name, body);
+                let service = self.service_for(known, service.as_ref());
+                let request = self.request(now, client, service, body);
                 self.accept(now, request);
             }
             // Its protocol has no word for it.
             Err((_, limit)) => {
                 self.counters.refused += 1;
-                log::debug!("refused a request for {name:?}: {limit}");
+                log::debug!("refused a request for {:?}: {limit}", String::from_utf8_lossy(service.as_ref()));
             }
         }
     }
 
     fn on_ready(&mut self, now: Instant, peer: &[u8], version: Version, service: &F) {
         let wire = Wire::Mdp(version);
-        if self.workers.contains_key(peer) {
+        if self.workers.key(peer).is_some() {
             log::info!("worker {} said READY twice", hex(peer));
             self.expel(now, peer, wire, "READY was said twice");
             return;
@@ -80,7 +81,7 @@ impl<F: Frame> Broker<F> {
         let registration =
             Registration { wire, service: service.as_ref(), capacity: 1, heartbeat: self.config.heartbeat };
         match self.register(now, peer, registration) {
-            Ok(()) => self.settle_worker(now, peer),
+            Ok(worker) => self.settle_worker(now, worker),
             Err(why) => {
                 log::warn!("refused worker {}: {why}", hex(peer));
                 self.say_disconnect(peer.into(), wire, why);

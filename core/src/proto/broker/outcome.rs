@@ -10,6 +10,7 @@ use crate::proto::mdpx::{Command, Failure};
 
 use super::request::{Body, Client, Joined, RequestId};
 use super::session::SessionKey;
+use super::worker::WorkerKey;
 use super::{Broker, Transmit, hex, x1};
 
 /// What a worker says of a delivery.
@@ -31,18 +32,21 @@ pub(super) enum Outcome<'a, F> {
 }
 
 impl<F: Frame> Broker<F> {
-    pub(super) fn on_answer(&mut self, now: Instant, peer: &[u8], delivery: Option<u64>, answer: Answer<F>) {
-        let Some(worker) = self.workers.get_mut(peer) else { return };
+    pub(super) fn on_answer(&mut self, now: Instant, key: WorkerKey, delivery: Option<u64>, answer: Answer<F>) {
+        let Some(worker) = self.workers.get_mut(key) else { return };
         worker.heartbeat.heard(now);
         let held = delivery.and_then(|delivery| Some((delivery, *worker.held.get(delivery)?)));
         let Some((delivery, held)) = held else {
             self.counters.stray_replies += 1;
-            log::debug!("dropped an answer of worker {} that nobody waits for", hex(peer));
+            log::debug!(
+                "dropped an answer of worker {:?} that nobody waits for",
+                self.workers.name(key).map(|id| hex(id))
+            );
             return;
         };
         if let Answer::Partial(body) = answer {
             match held.request {
-                Some(request) => self.forward_part(now, peer, delivery, request, body),
+                Some(request) => self.forward_part(now, key, delivery, request, body),
                 None => self.counters.stray_replies += 1,
             }
             return;
@@ -50,7 +54,7 @@ impl<F: Frame> Broker<F> {
         worker.held.remove(delivery);
         let serial = worker.serial;
         if worker.held.is_empty()
-            && let Some(service) = self.services.get_mut(&worker.service)
+            && let Some(service) = self.services.get_mut(worker.service)
         {
             service.idle += 1;
         }
@@ -68,7 +72,7 @@ impl<F: Frame> Broker<F> {
             (None, Answer::Returned) | (_, Answer::Partial(_)) => {}
             (None, _) => self.counters.stray_replies += 1,
         }
-        self.settle_worker(now, peer);
+        self.settle_worker(now, key);
     }
 
     /// A handler failed: another one tries if it may.
@@ -84,15 +88,16 @@ impl<F: Frame> Broker<F> {
     }
 
     /// A part of the reply: forwarded where the client's protocol has parts, kept for the final one where not.
-    fn forward_part(&mut self, now: Instant, worker: &[u8], delivery: u64, id: RequestId, body: Body<F>) {
+    fn forward_part(&mut self, now: Instant, worker: WorkerKey, delivery: u64, id: RequestId, body: Body<F>) {
         let Some(request) = self.requests.get_mut(id).filter(|request| !request.orphaned) else { return };
         match &request.client {
             Client::Mdp { version: Version::V01, .. } => {
                 let joined = request.joined.get_or_insert_with(|| Box::new(Joined { frames: Vec::new(), bytes: 0 }));
-                joined.bytes += body.cost();
+                joined.bytes += body.cost;
                 joined.frames.extend(body.to_frames());
                 if joined.bytes > self.config.max_message_bytes {
-                    log::warn!("a reply of {:?} exceeds max_message_bytes when joined for 0.1", request.service);
+                    let service = self.services.name(request.service);
+                    log::warn!("a reply of {service:?} exceeds max_message_bytes when joined for 0.1");
                     self.counters.exhausted += 1;
                     self.void_delivery(worker, delivery);
                     self.land(id);
@@ -101,7 +106,7 @@ impl<F: Frame> Broker<F> {
             }
             Client::Mdp { peer, version: Version::V02 } => {
                 request.parts += 1;
-                let service = F::copy_from(request.service.as_bytes());
+                let service = F::copy_from(self.services.name(request.service).map_or(&[], |name| name.as_bytes()));
                 let message = ToClient { service, part: Part::Partial, body: body.to_frames() };
                 let frames = Frames::from_vec(mdp::write_to_client(Version::V02, message));
                 self.outputs.push_back(Transmit { to: peer.clone(), frames });
@@ -157,7 +162,7 @@ impl<F: Frame> Broker<F> {
                     // The protocol has no word for it: the client's time will run out.
                     Outcome::Failure { .. } => return self.forget(id),
                 };
-                let service = F::copy_from(request.service.as_bytes());
+                let service = F::copy_from(self.services.name(request.service).map_or(&[], |name| name.as_bytes()));
                 let message = ToClient { service, part: Part::Final, body };
                 let frames = Frames::from_vec(mdp::write_to_client(version, message));
                 self.outputs.push_back(Transmit { to: peer, frames });

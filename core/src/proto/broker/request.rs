@@ -6,8 +6,9 @@ use crate::proto::frame::{Frame, Frames, RoutingId};
 use crate::proto::mdp::Version;
 use crate::proto::mdpx::{self, Command, Layout};
 
-use super::service::ServiceName;
+use super::service::ServiceKey;
 use super::session::SessionKey;
+use super::worker::WorkerKey;
 
 /// Number of a request, rising in the order of acceptance.
 pub(super) type RequestId = u64;
@@ -27,7 +28,7 @@ pub(super) enum Client {
 #[derive(Debug)]
 pub(super) struct Request<F> {
     pub(super) client: Client,
-    pub(super) service: ServiceName,
+    pub(super) service: ServiceKey,
     pub(super) body: Body<F>,
     /// What the request counts towards the limits in bytes.
     pub(super) bytes: usize,
@@ -42,7 +43,7 @@ pub(super) struct Request<F> {
     /// Whether it waits in its service's queue.
     pub(super) queued: bool,
     /// Who holds it, and under which delivery.
-    pub(super) holder: Option<(RoutingId, u64)>,
+    pub(super) holder: Option<(WorkerKey, u64)>,
     /// The worker that failed at it last: another one is preferred.
     pub(super) avoid: Option<u64>,
     /// How many parts of the reply the client has been sent. Another worker's parts must not follow them.
@@ -66,6 +67,10 @@ pub(super) struct Body<F> {
     held: Held<F>,
     /// Where in a message of MDPX the body is; `None` for one of MDP.
     layout: Option<Layout>,
+    /// The number of bytes in the body's frames.
+    pub(super) byte_len: usize,
+    /// What the body costs while it is held.
+    pub(super) cost: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -79,12 +84,16 @@ enum Held<F> {
 impl<F: Frame> Body<F> {
     /// The body of a message of MDP.
     pub(super) fn of_frames(frames: Vec<F>) -> Self {
-        Body { held: Held::Frames(Frames::from_vec(frames)), layout: None }
+        let (byte_len, cost) = (byte_len(&frames), cost(&frames));
+        Body { held: Held::Frames(Frames::from_vec(frames)), layout: None, byte_len, cost }
     }
 
-    /// The body of a message of MDPX, given with its header frame.
-    pub(super) fn of_message(message: Frames<F>, layout: Layout) -> Self {
-        Body { held: Held::Frames(message), layout: Some(layout) }
+    /// The body of a message of MDPX, given with its header frame, which has `header` bytes.
+    pub(super) fn of_message(message: Frames<F>, header: usize, layout: Layout) -> Self {
+        let behind = message.get(1..).unwrap_or_default();
+        let byte_len = layout.packed_len(header).unwrap_or_else(|| byte_len(behind));
+        let cost = header + FRAME_OVERHEAD + cost(behind);
+        Body { held: Held::Frames(message), layout: Some(layout), byte_len, cost }
     }
 
     /// Whether it came in a message of MDPX.
@@ -113,23 +122,6 @@ impl<F: Frame> Body<F> {
         self.layout.and_then(|layout| layout.packed(self.header()))
     }
 
-    fn properties(&self) -> &[u8] {
-        self.layout.map_or(&[], |layout| layout.properties(self.header()))
-    }
-
-    /// The number of bytes in the body's frames.
-    pub(super) fn byte_len(&self) -> usize {
-        self.packed().map_or_else(|| byte_len(self.frames()), <[u8]>::len)
-    }
-
-    /// What the body costs while it is held.
-    pub(super) fn cost(&self) -> usize {
-        match &self.held {
-            Held::Frames(frames) => cost(frames),
-            Held::Waiting(header) => header.len() + FRAME_OVERHEAD,
-        }
-    }
-
     /// The body's first frame.
     pub(super) fn first(&self) -> Option<&[u8]> {
         match self.packed() {
@@ -149,9 +141,16 @@ impl<F: Frame> Body<F> {
     /// The body behind another header of MDPX. `scratch` is memory to write in.
     pub(super) fn message(&self, command: &Command<'_>, scratch: &mut Vec<u8>) -> Frames<F> {
         scratch.clear();
-        mdpx::write(scratch, command, self.properties());
+        let (properties, packed) = match self.layout {
+            Some(layout) => {
+                let header = self.header();
+                (layout.properties(header), layout.packed(header))
+            }
+            None => (&[][..], None),
+        };
+        mdpx::write(scratch, command, properties);
         let mut message = Frames::new();
-        if let Some(packed) = self.packed() {
+        if let Some(packed) = packed {
             mdpx::pack_again(scratch, 0, packed);
             message.push(F::copy_from(scratch));
         } else if mdpx::packed_len(self.frames()) <= mdpx::PACK_LIMIT {

@@ -4,24 +4,27 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::proto::frame::RoutingId;
-
 use super::request::RequestId;
+use super::worker::WorkerKey;
 
 pub(super) type ServiceName = Arc<str>;
+/// Where a service is in the table of services, as long as it is there.
+pub(super) type ServiceKey = usize;
 
 /// A worker's place among those that have room: the least loaded first, of these the one that waits longest.
 pub(super) type Place = (u32, u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Service {
+    /// Tells this service from an earlier one in the same place.
+    pub(super) serial: u64,
     /// Waiting requests in the order of acceptance. A request that ended while it waited leaves its number behind.
     queue: VecDeque<RequestId>,
     /// How many of the queue's numbers still wait.
     pub(super) queued: usize,
     pub(super) queued_bytes: usize,
     /// Workers that have room.
-    pub(super) ready: BTreeMap<Place, RoutingId>,
+    pub(super) ready: BTreeMap<Place, WorkerKey>,
     /// Registered workers, ready or not.
     pub(super) workers: usize,
     /// Registered workers that hold nothing.
@@ -36,6 +39,15 @@ pub(super) struct Service {
 const KEPT_CAPACITY: usize = 1024;
 
 impl Service {
+    pub(super) fn new(serial: u64) -> Self {
+        Service { serial, ..Service::default() }
+    }
+
+    /// Whether the service has a worker.
+    pub(super) fn is_served(&self) -> bool {
+        self.workers > 0
+    }
+
     /// Whether nothing needs the service any more.
     pub(super) fn is_unused(&self) -> bool {
         self.workers == 0 && self.queued == 0 && self.in_flight == 0

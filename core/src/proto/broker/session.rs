@@ -42,8 +42,8 @@ pub(super) struct Session<F> {
 enum Slot<F> {
     /// The request has no outcome yet.
     Open(RequestId),
-    /// The outcome, until the client says that it has it.
-    Kept(Box<Frames<F>>),
+    /// The outcome with what it costs, until the client says that it has it.
+    Kept(Box<Frames<F>>, usize),
 }
 
 /// What the session knows of a number.
@@ -83,7 +83,7 @@ impl<F: Frame> Session<F> {
         }
         match self.slots.get(number) {
             Some(Slot::Open(id)) => Known::Open(*id),
-            Some(Slot::Kept(frames)) => Known::Kept(Frames::clone(frames)),
+            Some(Slot::Kept(frames, _)) => Known::Kept(Frames::clone(frames)),
             None => Known::Gone,
         }
     }
@@ -98,8 +98,9 @@ impl<F: Frame> Session<F> {
 
     /// The number's outcome is there, and is kept.
     pub(super) fn keep(&mut self, number: u64, frames: Frames<F>) {
-        self.kept_bytes += cost(&frames);
-        let kept = Slot::Kept(Box::new(frames));
+        let bytes = cost(&frames);
+        self.kept_bytes += bytes;
+        let kept = Slot::Kept(Box::new(frames), bytes);
         match self.slots.get_mut(number) {
             Some(slot) => {
                 if let Slot::Open(_) = std::mem::replace(slot, kept) {
@@ -125,10 +126,10 @@ impl<F: Frame> Session<F> {
     /// The client has all outcomes up to this number.
     pub(super) fn acknowledge(&mut self, number: u64) {
         // A request that is still open ends the look: a client that says it has that one's outcome is mistaken.
-        while let Some((first, Slot::Kept(frames))) = self.slots.first()
+        while let Some((first, Slot::Kept(_, bytes))) = self.slots.first()
             && first <= number
         {
-            self.kept_bytes -= cost(frames);
+            self.kept_bytes -= bytes;
             self.slots.remove(first);
         }
     }
@@ -137,7 +138,7 @@ impl<F: Frame> Session<F> {
     pub(super) fn open_requests(&self) -> impl Iterator<Item = RequestId> {
         self.slots.iter().filter_map(|(_, slot)| match slot {
             Slot::Open(id) => Some(*id),
-            Slot::Kept(_) => None,
+            Slot::Kept(..) => None,
         })
     }
 
@@ -161,8 +162,8 @@ impl<F: Frame> Session<F> {
     fn shed(&mut self) {
         let kept_bytes = &mut self.kept_bytes;
         self.slots.retain(|_, slot| match slot {
-            Slot::Kept(frames) if *kept_bytes > MAX_KEPT_BYTES / 2 => {
-                *kept_bytes -= cost(frames);
+            Slot::Kept(_, bytes) if *kept_bytes > MAX_KEPT_BYTES / 2 => {
+                *kept_bytes -= *bytes;
                 false
             }
             _ => true,

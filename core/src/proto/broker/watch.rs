@@ -7,20 +7,21 @@ use std::cmp::Reverse;
 use std::time::Instant;
 
 use crate::error::ErrorKind;
-use crate::proto::frame::{Frame, RoutingId};
+use crate::proto::frame::Frame;
 use crate::proto::mdpx::Command;
 
 use super::outcome::Outcome;
 use super::request::RequestId;
-use super::service::ServiceName;
+use super::service::ServiceKey;
 use super::session::SessionKey;
+use super::worker::WorkerKey;
 use super::{Broker, Transmit, hex, x1};
 
 /// Whose timer it is. One that does not fit its owner's `armed` mark any more is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    Worker(RoutingId, u64),
-    Service(ServiceName),
+    Worker(WorkerKey, u64),
+    Service(ServiceKey, u64),
     Session(SessionKey),
 }
 
@@ -34,8 +35,8 @@ impl<F: Frame> Broker<F> {
             }
             let Some(Reverse((at, timer))) = self.timers.pop() else { return };
             match timer {
-                Timer::Worker(id, serial) => self.on_worker_timer(now, at, &id, serial),
-                Timer::Service(name) => self.on_service_timer(now, at, &name),
+                Timer::Worker(key, serial) => self.on_worker_timer(now, at, key, serial),
+                Timer::Service(key, serial) => self.on_service_timer(now, at, key, serial),
                 Timer::Session(key) => self.on_session_timer(now, at, key),
             }
         }
@@ -47,28 +48,23 @@ impl<F: Frame> Broker<F> {
     }
 
     /// Sets the worker's timer if it must fire earlier than it is set.
-    pub(super) fn arm_worker(&mut self, peer: &[u8]) {
-        let Some((id, worker)) = self.workers.get_key_value(peer) else { return };
+    pub(super) fn arm_worker(&mut self, key: WorkerKey) {
+        let Some(worker) = self.workers.get_mut(key) else { return };
         let due = worker.due(self.config.attempt_timeout);
         if worker.armed.is_none_or(|armed| due < armed) {
-            self.timers.push(Reverse((due, Timer::Worker(id.clone(), worker.serial))));
-            if let Some(worker) = self.workers.get_mut(peer) {
-                worker.armed = Some(due);
-            }
+            worker.armed = Some(due);
+            self.timers.push(Reverse((due, Timer::Worker(key, worker.serial))));
             self.sweep_timers();
         }
     }
 
     /// Sets the service's timer by its oldest waiting request, if it must fire earlier than it is set.
-    pub(super) fn arm_service(&mut self, name: &str) {
-        let oldest = self.oldest(name).and_then(|id| self.requests.get(id)).and_then(|request| request.expires);
-        let Some((name, service)) = self.services.get_key_value(name) else { return };
+    pub(super) fn arm_service(&mut self, key: ServiceKey) {
+        let oldest = self.oldest(key).and_then(|id| self.requests.get(id)).and_then(|request| request.expires);
+        let Some(service) = self.services.get_mut(key) else { return };
         let Some(due) = oldest.filter(|due| service.armed.is_none_or(|armed| *due < armed)) else { return };
-        let name = name.clone();
-        self.timers.push(Reverse((due, Timer::Service(name.clone()))));
-        if let Some(service) = self.services.get_mut(&name) {
-            service.armed = Some(due);
-        }
+        service.armed = Some(due);
+        self.timers.push(Reverse((due, Timer::Service(key, service.serial))));
         self.sweep_timers();
     }
 
@@ -77,18 +73,20 @@ impl<F: Frame> Broker<F> {
         if self.timers.len() > 4 * (self.services.len() + self.workers.len() + self.sessions.len()) + 64 {
             let (workers, services, sessions) = (&self.workers, &self.services, &self.sessions);
             self.timers.retain(|Reverse((at, timer))| match timer {
-                Timer::Worker(id, serial) => {
-                    workers.get(id).is_some_and(|worker| worker.serial == *serial && worker.armed == Some(*at))
+                Timer::Worker(key, serial) => {
+                    workers.get(*key).is_some_and(|worker| worker.serial == *serial && worker.armed == Some(*at))
                 }
-                Timer::Service(name) => services.get(name).is_some_and(|service| service.armed == Some(*at)),
+                Timer::Service(key, serial) => {
+                    services.get(*key).is_some_and(|service| service.serial == *serial && service.armed == Some(*at))
+                }
                 Timer::Session(key) => sessions.get(key).is_some_and(|session| session.armed == Some(*at)),
             });
         }
     }
 
-    fn on_worker_timer(&mut self, now: Instant, at: Instant, id: &RoutingId, serial: u64) {
+    fn on_worker_timer(&mut self, now: Instant, at: Instant, key: WorkerKey, serial: u64) {
         let (interval, attempt_timeout) = (self.config.heartbeat, self.config.attempt_timeout);
-        let Some(worker) = self.workers.get_mut(id).filter(|worker| worker.serial == serial) else { return };
+        let Some(worker) = self.workers.get_mut(key).filter(|worker| worker.serial == serial) else { return };
         if worker.armed != Some(at) {
             return;
         }
@@ -99,33 +97,38 @@ impl<F: Frame> Broker<F> {
         }
         if worker.expiry().is_some_and(|expiry| now >= expiry) {
             let (silence, wire) = (worker.heartbeat.silence(now), worker.wire);
-            log::info!("worker {} of {:?} is gone: silent for {silence:?}", hex(id), worker.service);
+            let service = self.services.name(worker.service);
+            let Some(id) = self.workers.name(key).cloned() else { return };
+            log::info!("worker {} of {service:?} is gone: silent for {silence:?}", hex(&id));
             self.counters.workers_lost += 1;
-            self.expel(now, id, wire, "silent for too long");
+            self.expel(now, &id, wire, "silent for too long");
             return;
         }
         if worker.attempt_ends(attempt_timeout).is_some_and(|ends| now >= ends) {
-            self.give_up_overdue(now, id);
+            self.give_up_overdue(now, key);
         }
-        if self.workers.get(id).is_some_and(|worker| now >= worker.heartbeat.next_beat()) {
-            self.beat(now, id);
+        if self.workers.get(key).is_some_and(|worker| now >= worker.heartbeat.next_beat()) {
+            self.beat(now, key);
         }
-        self.arm_worker(id);
+        self.arm_worker(key);
     }
 
-    fn on_service_timer(&mut self, now: Instant, at: Instant, name: &ServiceName) {
-        let Some(service) = self.services.get_mut(name).filter(|service| service.armed == Some(at)) else { return };
+    fn on_service_timer(&mut self, now: Instant, at: Instant, key: ServiceKey, serial: u64) {
+        let Some(service) = self.services.get_mut(key).filter(|service| service.serial == serial) else { return };
+        if service.armed != Some(at) {
+            return;
+        }
         service.armed = None;
-        while let Some(id) = self.oldest(name) {
+        while let Some(id) = self.oldest(key) {
             let expires = self.requests.get(id).and_then(|request| request.expires);
             if expires.is_none_or(|expires| now < expires) {
                 break;
             }
             self.counters.expired += 1;
-            log::debug!("a request for {name:?} expired in the queue");
+            log::debug!("a request for {:?} expired in the queue", self.services.name(key));
             self.fail(now, id, &expired("the request waited longer than the broker's request_ttl"));
         }
-        self.arm_service(name);
+        self.arm_service(key);
     }
 
     /// Sets the session's timer if it must fire earlier than it is set.
@@ -176,9 +179,9 @@ impl<F: Frame> Broker<F> {
         }
         for id in late {
             self.counters.expired += 1;
-            let holder = self.requests.get(id).and_then(|request| request.holder.clone());
+            let holder = self.requests.get(id).and_then(|request| request.holder);
             if let Some((worker, delivery)) = holder {
-                self.void_delivery(&worker, delivery);
+                self.void_delivery(worker, delivery);
             }
             self.fail(now, id, &expired("the request's time to live is over"));
         }

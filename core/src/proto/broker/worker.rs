@@ -7,7 +7,10 @@ use crate::proto::mdp::Version;
 use crate::proto::window::Window;
 
 use super::request::RequestId;
-use super::service::{Place, ServiceName};
+use super::service::{Place, ServiceKey};
+
+/// Where a worker is in the table of workers, as long as it is there.
+pub(super) type WorkerKey = usize;
 
 /// What is spoken with a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub(super) struct Worker {
     /// Tells this registration from an earlier one of the same routing id.
     pub(super) serial: u64,
     pub(super) wire: Wire,
-    pub(super) service: ServiceName,
+    pub(super) service: ServiceKey,
     pub(super) heartbeat: Heartbeat,
     /// What the worker holds, by delivery, the oldest first.
     pub(super) held: Window<Delivery>,

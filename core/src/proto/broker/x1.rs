@@ -9,7 +9,7 @@ use crate::proto::mmi;
 
 use super::outcome::{Answer, Outcome};
 use super::request::{Body, Client, RequestId};
-use super::service::ServiceName;
+use super::service::{Service, ServiceKey};
 use super::session::{Known, Session, SessionKey};
 use super::worker::Wire;
 use super::{Broker, Registration, Transmit, hex};
@@ -35,7 +35,7 @@ impl<F: Frame> Broker<F> {
             Ok(read) => read,
             Err(reason) => return self.on_malformed(now, peer, reason),
         };
-        let layout = read.layout;
+        let (layout, length) = (read.layout, header.as_ref().len());
         match read.command {
             Command::Hello { session, secret, heartbeat_ms, liveness } => {
                 self.on_hello(now, peer, session, secret, (heartbeat_ms, liveness));
@@ -44,12 +44,15 @@ impl<F: Frame> Broker<F> {
                 let Some(session) = self.session_of(peer) else { return };
                 let ask = Ask { number, acked, ttl_ms, max_attempts, fail_fast };
                 if mmi::is_reserved(service) {
-                    let body = Body::of_message(message.clone(), layout);
+                    let body = Body::of_message(message.clone(), length, layout);
                     self.on_question(now, session, ask, service, &body);
                 } else {
-                    // The name goes its own way; the header goes with the body.
-                    let Some(name) = self.name(service) else { return };
-                    self.on_x1_request(now, session, ask, name, Body::of_message(message, layout));
+                    // A name that is not known yet goes its own way; the header goes with the body.
+                    let service = match self.service_key(service) {
+                        Some(key) => Asked::Known(key),
+                        None => Asked::Unknown(service.to_vec()),
+                    };
+                    self.on_x1_request(now, session, ask, service, Body::of_message(message, length, layout));
                 }
             }
             Command::Cancel { number } => {
@@ -69,11 +72,11 @@ impl<F: Frame> Broker<F> {
                 self.on_x1_ready(now, peer, service, capacity, heartbeat_ms);
             }
             Command::WorkerPartial { delivery, sequence: _ } => {
-                let body = Body::of_message(message, layout);
+                let body = Body::of_message(message, length, layout);
                 self.on_x1_answer(now, peer, delivery, Answer::Partial(body));
             }
             Command::WorkerFinal { delivery, sequence: _ } => {
-                let body = Body::of_message(message, layout);
+                let body = Body::of_message(message, length, layout);
                 self.on_x1_answer(now, peer, delivery, Answer::Final(body));
             }
             Command::WorkerError { delivery, failure } => {
@@ -87,20 +90,20 @@ impl<F: Frame> Broker<F> {
             }
             Command::Return { delivery } => self.on_x1_answer(now, peer, delivery, Answer::Returned),
             Command::Drain => {
-                if self.known_worker(now, peer, Wire::X1)
-                    && let Some(worker) = self.workers.get_mut(peer)
+                if let Some(key) = self.known_worker(now, peer, Wire::X1)
+                    && let Some(worker) = self.workers.get_mut(key)
                 {
                     worker.heartbeat.heard(now);
                     worker.draining = true;
-                    self.settle_worker(now, peer);
+                    self.settle_worker(now, key);
                 }
             }
             Command::Heartbeat => {
                 if self.clients.contains_key(peer) {
                     let frames = control(&mut self.scratch, &Command::Heartbeat);
                     self.outputs.push_back(Transmit { to: peer.into(), frames });
-                } else if self.known_worker(now, peer, Wire::X1) {
-                    self.on_beat(now, peer);
+                } else if let Some(worker) = self.known_worker(now, peer, Wire::X1) {
+                    self.on_beat(now, worker);
                 }
             }
             Command::Disconnect { .. } => {
@@ -122,7 +125,7 @@ impl<F: Frame> Broker<F> {
     fn on_malformed(&mut self, now: Instant, peer: &[u8], reason: &'static str) {
         self.counters.malformed += 1;
         log::debug!("dropped a message of peer {}: {reason}", hex(peer));
-        if self.workers.contains_key(peer) {
+        if self.workers.key(peer).is_some() {
             self.expel(now, peer, Wire::X1, reason);
         }
     }
@@ -146,7 +149,7 @@ impl<F: Frame> Broker<F> {
             let frames = control(&mut broker.scratch, &Command::Disconnect { kind: kind.number(), text });
             broker.outputs.push_back(Transmit { to: peer.into(), frames });
         };
-        if self.workers.contains_key(peer) {
+        if self.workers.key(peer).is_some() {
             return self.on_malformed(now, peer, "HELLO from a worker");
         }
         let known = self.session_keys.get(&id).copied();
@@ -236,7 +239,7 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    fn on_x1_request(&mut self, now: Instant, session: SessionKey, ask: Ask, name: ServiceName, body: Body<F>) {
+    fn on_x1_request(&mut self, now: Instant, session: SessionKey, ask: Ask, service: Asked, body: Body<F>) {
         if self.begin(session, &ask).is_none() {
             return;
         }
@@ -244,9 +247,9 @@ impl<F: Frame> Broker<F> {
         let admitted = if open >= self.config.credit as usize {
             Err((ErrorKind::QueueFull, "more requests outstanding than the credit allows"))
         } else {
-            self.admit(&name, &body)
+            self.admit(service.key(), &body)
         };
-        let is_served = || self.services.get(&name).is_some_and(|service| service.workers > 0);
+        let is_served = || service.key().and_then(|key| self.services.get(key)).is_some_and(Service::is_served);
         let admitted = match admitted {
             Ok(()) if ask.fail_fast && !is_served() => Err((ErrorKind::NoWorker, "no worker serves the service")),
             admitted => admitted,
@@ -256,7 +259,11 @@ impl<F: Frame> Broker<F> {
             let outcome = Outcome::Failure { kind, code: 0, text, retryable: kind.is_retryable() };
             return self.say_failure(now, session, ask.number, &outcome);
         }
-        let mut request = self.request(now, Client::X1 { session, number: ask.number }, name, body);
+        let service = match service {
+            Asked::Known(key) => key,
+            Asked::Unknown(name) => self.service_for(None, &name),
+        };
+        let mut request = self.request(now, Client::X1 { session, number: ask.number }, service, body);
         if ask.max_attempts > 0 {
             request.max_attempts = u32::from(ask.max_attempts);
         }
@@ -282,11 +289,14 @@ impl<F: Frame> Broker<F> {
         if self.clients.contains_key(peer) {
             return self.on_malformed(now, peer, "READY from a client");
         }
-        if let Some(worker) = self.workers.get_mut(peer) {
-            if worker.wire == Wire::X1 && worker.service.as_bytes() == service {
+        let known = self.service_key(service);
+        if let Some(key) = self.workers.key(peer)
+            && let Some(worker) = self.workers.get_mut(key)
+        {
+            if worker.wire == Wire::X1 && Some(worker.service) == known {
                 worker.heartbeat.heard(now);
                 worker.capacity = capacity;
-                self.settle_worker(now, peer);
+                self.settle_worker(now, key);
             } else {
                 self.expel(now, peer, Wire::X1, "READY for another service than before");
             }
@@ -294,10 +304,13 @@ impl<F: Frame> Broker<F> {
         }
         let heartbeat = self.granted(heartbeat_ms);
         let registration = Registration { wire: Wire::X1, service, capacity, heartbeat };
-        if let Err(why) = self.register(now, peer, registration) {
-            log::warn!("refused worker {}: {why}", hex(peer));
-            return self.say_disconnect(peer.into(), Wire::X1, why);
-        }
+        let worker = match self.register(now, peer, registration) {
+            Ok(worker) => worker,
+            Err(why) => {
+                log::warn!("refused worker {}: {why}", hex(peer));
+                return self.say_disconnect(peer.into(), Wire::X1, why);
+            }
+        };
         let welcome = Command::WorkerWelcome {
             heartbeat_ms: milliseconds(heartbeat),
             liveness: u8::try_from(self.config.liveness).unwrap_or(u8::MAX),
@@ -305,12 +318,12 @@ impl<F: Frame> Broker<F> {
         };
         let frames = control(&mut self.scratch, &welcome);
         self.outputs.push_back(Transmit { to: peer.into(), frames });
-        self.settle_worker(now, peer);
+        self.settle_worker(now, worker);
     }
 
     fn on_x1_answer(&mut self, now: Instant, peer: &[u8], delivery: u64, answer: Answer<F>) {
-        if self.known_worker(now, peer, Wire::X1) {
-            self.on_answer(now, peer, Some(delivery), answer);
+        if let Some(worker) = self.known_worker(now, peer, Wire::X1) {
+            self.on_answer(now, worker, Some(delivery), answer);
         } else {
             self.counters.stray_replies += 1;
         }
@@ -340,6 +353,21 @@ impl<F: Frame> Broker<F> {
         for id in open {
             self.counters.abandoned += 1;
             self.withdraw(id);
+        }
+    }
+}
+
+/// A service that is asked.
+enum Asked {
+    Known(ServiceKey),
+    Unknown(Vec<u8>),
+}
+
+impl Asked {
+    fn key(&self) -> Option<ServiceKey> {
+        match self {
+            Asked::Known(key) => Some(*key),
+            Asked::Unknown(_) => None,
         }
     }
 }

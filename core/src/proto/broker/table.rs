@@ -1,0 +1,67 @@
+//! Things that have a name and, while they are there, a short key: a name is looked up once for a message.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+
+use foldhash::fast::FixedState;
+use slab::Slab;
+
+use super::Map;
+
+#[derive(Debug)]
+pub(super) struct Table<N, T> {
+    keys: Map<N, usize>,
+    entries: Slab<(N, T)>,
+}
+
+impl<N: Clone + Eq + Hash, T> Table<N, T> {
+    pub(super) fn new(hash: FixedState) -> Self {
+        Table { keys: Map::with_hasher(hash), entries: Slab::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn key<Q: Hash + Eq + ?Sized>(&self, name: &Q) -> Option<usize>
+    where
+        N: Borrow<Q>,
+        FixedState: BuildHasher,
+    {
+        self.keys.get(name).copied()
+    }
+
+    pub(super) fn get(&self, key: usize) -> Option<&T> {
+        self.entries.get(key).map(|(_, entry)| entry)
+    }
+
+    pub(super) fn get_mut(&mut self, key: usize) -> Option<&mut T> {
+        self.entries.get_mut(key).map(|(_, entry)| entry)
+    }
+
+    pub(super) fn name(&self, key: usize) -> Option<&N> {
+        self.entries.get(key).map(|(name, _)| name)
+    }
+
+    /// Adds an entry; one of the same name must not be there.
+    pub(super) fn insert(&mut self, name: N, entry: T) -> usize {
+        let key = self.entries.insert((name.clone(), entry));
+        self.keys.insert(name, key);
+        key
+    }
+
+    pub(super) fn remove(&mut self, key: usize) -> Option<(N, T)> {
+        let (name, entry) = self.entries.try_remove(key)?;
+        self.keys.remove(&name);
+        Some((name, entry))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&N, &T)> {
+        self.entries.iter().map(|(_, (name, entry))| (name, entry))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.keys.clear();
+        self.entries.clear();
+    }
+}
