@@ -8,6 +8,7 @@ mod contender;
 mod figures;
 mod instructions;
 mod peer;
+mod stand;
 mod table;
 
 use std::collections::BTreeMap;
@@ -21,8 +22,9 @@ use crate::build::Builder;
 use crate::project::Project;
 
 use comparison::Comparison;
-use contender::{Contender, Stand};
+use contender::Contender;
 use figures::{Figures, Results};
+use stand::Stand;
 
 /// What `cargo xtask bench` is asked for.
 #[derive(clap::Args, Debug)]

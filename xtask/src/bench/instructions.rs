@@ -4,9 +4,10 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result, bail};
 
-use super::contender::{Stand, with_load};
+use super::contender::with_load;
 use super::figures::{Quantity, Sample};
 use super::peer::{Listening, Peer};
+use super::stand::Stand;
 use crate::process::Run;
 
 /// Requests of the shorter of two runs; the longer one has twice as many, and the difference has no start in it.
