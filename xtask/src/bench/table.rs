@@ -1,5 +1,6 @@
 //! What a run prints: a table in Markdown, or JSON.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::Result;
@@ -86,13 +87,15 @@ pub(crate) fn markdown(setting: &Setting, comparisons: &[Comparison], results: &
             figures.join("; ")
         );
     }
-    let mut failures: Vec<&String> = results.values().flat_map(|figures| &figures.failures).collect();
-    failures.sort();
+    let mut failures: BTreeMap<&str, usize> = BTreeMap::new();
+    for failure in results.values().flat_map(|figures| &figures.failures) {
+        *failures.entry(failure).or_default() += 1;
+    }
     if !failures.is_empty() {
         text.push_str("\n**Failed:**\n\n");
-        for failure in failures {
-            let _ = writeln!(text, "- {}", failure.replace('\n', " "));
-        }
+    }
+    for (failure, times) in failures {
+        let _ = writeln!(text, "- {times} ×: {}", failure.replace('\n', " "));
     }
     text
 }
