@@ -19,7 +19,7 @@ use super::mdp::{self, Part, ToBroker, Version};
 /// What of [`ClientOptions`] the machine needs.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// Version version.
+    /// What is spoken.
     pub version: Version,
     /// The brokers' endpoints, for the words of errors; outputs name them by index.
     pub endpoints: Vec<String>,
@@ -153,7 +153,9 @@ impl Client {
         }
         check_request(&self.config, service, &body, options)?;
         let timeout = options.timeout.unwrap_or(self.config.timeout);
-        let retries = options.retries.unwrap_or(self.config.retries);
+        // These protocols cannot say how often a request may run, so a request of one attempt is sent once.
+        let once = options.max_attempts == Some(1);
+        let retries = if once { 1 } else { options.retries.unwrap_or(self.config.retries) };
         let explicit = options.deadline.or(self.config.deadline);
         let deadline = now + explicit.unwrap_or_else(|| timeout.saturating_mul(retries).min(FAR_AWAY));
         self.call = Some(Call {
@@ -308,7 +310,7 @@ impl Client {
 }
 
 /// Far enough to mean "no limit", near enough for arithmetic on instants.
-const FAR_AWAY: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const FAR_AWAY: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Checks what a caller asks for before anything is started or queued.
 ///

@@ -13,6 +13,7 @@ mod heartbeat;
 pub mod mdp;
 pub mod mdpx;
 pub mod mmi;
+pub mod session;
 pub mod worker;
 
 pub use frame::{Frame, RoutingId};

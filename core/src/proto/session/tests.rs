@@ -1,0 +1,1 @@
+//! The session's promises, one by one; the broker is played with the codec.
