@@ -82,7 +82,7 @@ fn malformed_vectors_have_the_outcome_that_the_table_says() {
         broker.handle_message(now, b"peer", frames(&vector["frames"]));
         let answers: Vec<_> = std::iter::from_fn(|| broker.poll_transmit()).collect();
         let disconnects = answers.iter().filter(|answer| {
-            Version::ALL.iter().any(|v| mdp::read_to_worker(*v, answer.frames.clone()) == Ok(ToWorker::Disconnect))
+            Version::ALL.iter().any(|v| mdp::read_to_worker(*v, answer.frames.to_vec()) == Ok(ToWorker::Disconnect))
         });
         let expected = usize::from(vector["outcome"] == "disconnect");
         assert_eq!(disconnects.count(), expected, "{version:?} {name}");

@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::event::{ConnectionEvent, EventHook};
+
 use super::inbox::{Bell, Inbox};
 
 /// Collects wake-ups while the I/O thread works through a batch, and makes each of them once at its end. Nothing of ours
@@ -12,6 +14,7 @@ use super::inbox::{Bell, Inbox};
 pub(super) struct Wakes {
     wakers: Vec<Waker>,
     bells: Vec<Arc<dyn Bell>>,
+    events: Vec<(EventHook, ConnectionEvent)>,
 }
 
 impl Wakes {
@@ -34,8 +37,16 @@ impl Wakes {
         }
     }
 
+    /// Tells the listener of it at the end of the batch, if there is one.
+    pub(super) fn event(&mut self, hook: Option<&EventHook>, event: impl Into<Option<ConnectionEvent>>) {
+        self.events.extend(hook.cloned().zip(event.into()));
+    }
+
     /// Makes the wake-ups.
     pub(super) fn flush(&mut self) {
+        for (hook, event) in self.events.drain(..) {
+            hook.call(&event);
+        }
         for waker in self.wakers.drain(..) {
             if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
                 log::error!("a future's waker panicked");

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::BrokerOptions;
-use crate::proto::RoutingId;
 use crate::proto::broker::{Broker as Machine, BrokerConfig, Transmit};
-use crate::transport::{Frame, Incoming, Interest, Poller, Router, Sent, seed};
+use crate::proto::{Frames, RoutingId};
+use crate::transport::{Frame, Incoming, Interest, Poller, Router, Sent, give_back_memory, seed};
 
 use super::{Shared, State};
 
@@ -20,17 +20,22 @@ const BATCHES_BEFORE_TIMERS: usize = 64;
 /// How long a broker that ends tries to hand slow peers what it still has for them.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
+/// So many requests at once leave memory behind that is worth giving back.
+const FLOOD: usize = 8192;
+
 pub(super) struct Driver {
     router: Router,
     machine: Machine<Frame>,
     shared: Arc<Shared>,
     poller: Poller,
+    /// The most requests that were held since memory was last given back.
+    most_held: usize,
 }
 
 impl Driver {
     pub(super) fn new(options: &BrokerOptions, router: Router, shared: Arc<Shared>) -> Driver {
         let machine = Machine::new(BrokerConfig::from(options), Instant::now(), seed());
-        Driver { router, machine, shared, poller: Poller::default() }
+        Driver { router, machine, shared, poller: Poller::default(), most_held: 0 }
     }
 
     /// Runs until it is told to stop, then closes the socket, and only then says how it ended.
@@ -70,16 +75,26 @@ impl Driver {
                     return self.finish();
                 }
             }
+            self.most_held = self.most_held.max(self.machine.held());
             if drained {
+                self.relax();
                 self.wait()?;
             }
         }
     }
 
+    /// Gives the memory of a flood back once it is over and there is nothing else to do.
+    fn relax(&mut self) {
+        if self.most_held >= FLOOD && self.machine.held() == 0 {
+            self.most_held = 0;
+            give_back_memory();
+        }
+    }
+
     /// Reads a batch; whether nothing more is there.
     fn receive(&mut self) -> Result<bool> {
+        let now = Instant::now();
         for _ in 0..BATCH {
-            let now = Instant::now();
             match self.router.try_recv()? {
                 Incoming::Nothing => return Ok(true),
                 Incoming::Message { peer, frames } => self.machine.handle_message(now, peer.as_ref(), frames),
@@ -117,7 +132,7 @@ impl Driver {
         self.transmit()
     }
 
-    fn lose(&mut self, now: Instant, peer: RoutingId, lost: Vec<Vec<Frame>>) {
+    fn lose(&mut self, now: Instant, peer: RoutingId, lost: Vec<Frames<Frame>>) {
         for frames in lost {
             self.machine.handle_undeliverable(now, Transmit { to: peer.clone(), frames });
         }

@@ -3,6 +3,7 @@
 //! A message is one header frame and the body's frames behind it. A small body is packed into the header frame, because
 //! frames are what costs on the way. Numbers are big-endian.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use bytes::{Buf, Bytes};
@@ -232,9 +233,9 @@ pub struct Header<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Start and end of the block of properties in the header frame.
-    properties: (usize, usize),
+    properties: (u32, u32),
     /// Where in the header frame the packed body starts; `None` where the body's frames follow.
-    packed: Option<usize>,
+    packed: Option<NonZeroU32>,
 }
 
 /// Whether a message that starts with this frame is of this protocol.
@@ -259,7 +260,7 @@ pub fn read(frame: &[u8], followers: usize) -> Result<Header<'_>, &'static str> 
         let length = usize::from(u16::from_be_bytes(fields.array()?));
         let start = frame.len() - fields.0.len();
         properties::check(fields.bytes(length)?)?;
-        (start, start + length)
+        (position(start), position(start + length))
     } else {
         (0, 0)
     };
@@ -280,7 +281,15 @@ pub fn read(frame: &[u8], followers: usize) -> Result<Header<'_>, &'static str> 
             rest = split_packed(rest).ok_or("a packed body that is cut short")?.1;
         }
     }
-    Ok(Header { command, layout: Layout { properties, packed: has(PACKED).then_some(start) } })
+    Ok(Header {
+        command,
+        layout: Layout { properties, packed: if has(PACKED) { NonZeroU32::new(position(start)) } else { None } },
+    })
+}
+
+/// A position in a header frame, which is no longer than [`MAX_HEADER`].
+fn position(at: usize) -> u32 {
+    at as u32
 }
 
 fn may_have_body(command: &Command<'_>) -> bool {
@@ -565,23 +574,25 @@ pub fn readdress(header: &mut [u8], number: u64) {
 impl Layout {
     /// The block of properties in the header frame.
     pub fn properties(self, header: &[u8]) -> &[u8] {
-        &header[self.properties.0..self.properties.1]
+        &header[self.properties.0 as usize..self.properties.1 as usize]
     }
 
     /// The packed body in the header frame; `None` where the body's frames follow it.
     pub fn packed(self, header: &[u8]) -> Option<&[u8]> {
-        self.packed.map(|start| &header[start..])
+        self.packed.map(|start| &header[start.get() as usize..])
     }
 
     /// The body with its properties. `rest` are the frames behind the header.
     pub fn into_message(self, mut header: Bytes, rest: impl IntoIterator<Item = Bytes>) -> Message {
         // Their form was checked when the header was read.
         let properties = match self.properties {
-            (start, end) if start < end => Properties::from_block(header.slice(start..end)).unwrap_or_default(),
+            (start, end) if start < end => {
+                Properties::from_block(header.slice(start as usize..end as usize)).unwrap_or_default()
+            }
             _ => Properties::new(),
         };
         let Some(start) = self.packed else { return rest.into_iter().collect::<Message>().with_properties(properties) };
-        header.advance(start);
+        header.advance(start.get() as usize);
         let mut frames = SmallVec::<[Bytes; 1]>::new();
         while header.len() >= 4 {
             let length = header.get_u32() as usize;

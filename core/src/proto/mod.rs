@@ -16,5 +16,5 @@ pub mod mmi;
 pub mod session;
 pub mod worker;
 
-pub use frame::{Frame, RoutingId};
+pub use frame::{Frame, Frames, RoutingId};
 pub use mdp::is_service_name;

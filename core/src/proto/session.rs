@@ -5,18 +5,18 @@
 //! none is taken back. Each queue is swept when most of it is dead.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
+use foldhash::fast::FixedState;
 
 use crate::error::{Error, ErrorKind, ServiceError};
 use crate::event::ConnectionEvent;
 use crate::message::Message;
 use crate::options::{ClientOptions, Protocol, RequestOptions};
 
-use super::client::{FAR_AWAY, ReplyMode};
+use super::client::{ReplyMode, call_limit};
 use super::discovery::{self, Discovery, Spoken};
 use super::mdp::Version;
 use super::mdpx::{self, Command, Failure, Header, SessionId};
@@ -150,7 +150,7 @@ pub struct Session {
     /// State of the generator that spreads the pauses (xorshift64).
     random: u64,
     /// Everything that has no outcome.
-    requests: FxHashMap<u64, Request>,
+    requests: HashMap<u64, Request, FixedState>,
     /// Numbers that are to be sent on this connection, rising; some have ended.
     queue: VecDeque<u64>,
     /// Numbers that were sent on this connection, rising, each below those of `queue`; some have ended.
@@ -236,7 +236,7 @@ impl Session {
             failures: 0,
             trouble: String::new(),
             random: u64::from_ne_bytes(seed) | 1,
-            requests: FxHashMap::default(),
+            requests: HashMap::default(),
             queue: VecDeque::new(),
             sent: VecDeque::new(),
             outstanding: 0,
@@ -264,6 +264,11 @@ impl Session {
     /// How many messages came that answered nothing; they were dropped.
     pub fn strays(&self) -> u64 {
         self.strays
+    }
+
+    /// Whether the broker has welcomed the client on the present connection.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.stage, Stage::Ready)
     }
 
     /// How many requests may be outstanding at once: what was configured, or less where the broker has said so.
@@ -843,11 +848,11 @@ impl std::fmt::Debug for Session {
 impl Request {
     fn new(config: &SessionConfig, asked: Asked) -> Request {
         let timeout = asked.options.timeout.unwrap_or(config.timeout);
-        let implied = timeout.saturating_mul(asked.options.retries.unwrap_or(config.retries)).min(FAR_AWAY);
-        let explicit = asked.options.deadline.or(config.deadline);
+        let retries = asked.options.retries.unwrap_or(config.retries);
+        let (limit, explicit) = call_limit(timeout, retries, asked.options.deadline.or(config.deadline));
         Request {
-            deadline: asked.submitted + explicit.unwrap_or(implied),
-            renewal: explicit.is_none().then_some(implied),
+            deadline: asked.submitted + limit,
+            renewal: (!explicit).then_some(limit),
             asked,
             on_wire: false,
             was_sent: false,

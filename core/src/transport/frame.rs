@@ -1,7 +1,7 @@
 //! One frame of a message, as libzmq holds it.
 
 use std::cell::UnsafeCell;
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::fmt;
 use std::mem::{self, MaybeUninit};
 
@@ -14,6 +14,8 @@ use crate::proto;
 const COPIED_WHEN_SENT: usize = 512;
 /// libzmq cuts what it receives out of buffers of this size. A frame that is no larger may keep a whole buffer alive.
 const RECEIVE_BUFFER: usize = 8192;
+/// Property of a message: whether its bytes may belong to another message too.
+const ZMQ_SHARED: c_int = 3;
 
 /// A frame of bytes in libzmq's own hands: receiving, cloning and sending copy none of a large one.
 ///
@@ -151,6 +153,23 @@ impl proto::Frame for Frame {
         let bytes: &[u8] = (*self).as_ref();
         if bytes.len() <= RECEIVE_BUFFER {
             *self = Frame::copied(bytes);
+        }
+    }
+
+    fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        let message = self.message.get_mut();
+        // SAFETY: the message is initialised.
+        if unsafe { zmq_sys::zmq_msg_get(message, ZMQ_SHARED) } != 0 {
+            return None;
+        }
+        // SAFETY: nobody shares the bytes: libzmq says so, and buffers that it has received several messages into are
+        // divided among these without overlap. They stay where they are while the frame is borrowed.
+        unsafe {
+            let size = zmq_sys::zmq_msg_size(message);
+            if size == 0 {
+                return Some(&mut []);
+            }
+            Some(std::slice::from_raw_parts_mut(zmq_sys::zmq_msg_data(message).cast(), size))
         }
     }
 }

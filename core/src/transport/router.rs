@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::proto::{Frame as _, RoutingId};
+use crate::proto::{self, Frame as _, RoutingId};
 
 use super::context::Context;
 use super::frame::Frame;
@@ -16,6 +16,8 @@ const PEER_GONE: &[u8] = b"\0majordomo: peer gone";
 
 /// What one frame costs besides its bytes, so that a message of a million empty frames is not free.
 const FRAME_COST: usize = 64;
+
+type Frames = proto::Frames<Frame>;
 
 /// A socket that many peers connect to. It never waits and never drops: what a slow peer does not take yet is kept in
 /// order until it does.
@@ -43,7 +45,7 @@ pub(crate) struct Backlog {
 
 #[derive(Default)]
 struct Outbox {
-    messages: VecDeque<Vec<Frame>>,
+    messages: VecDeque<Frames>,
     bytes: usize,
 }
 
@@ -53,7 +55,7 @@ pub(crate) enum Incoming {
     /// Nothing is there.
     Nothing,
     /// A message without the routing id.
-    Message { peer: Frame, frames: Vec<Frame> },
+    Message { peer: Frame, frames: Frames },
     /// A message over the limit; it was dropped.
     TooLarge { peer: Frame },
     /// The peer's connection closed.
@@ -67,7 +69,7 @@ pub(crate) enum Sent {
     Accepted,
     /// There is no such peer, or it has stopped reading for so long that it counts as lost. These are the messages that
     /// did not go out, oldest first.
-    Lost(Vec<Vec<Frame>>),
+    Lost(Vec<Frames>),
 }
 
 impl Router {
@@ -110,7 +112,7 @@ impl Router {
         if self.socket.recv(&mut peer)? != Outcome::Done {
             return Ok(Incoming::Nothing);
         }
-        let mut frames = Vec::new();
+        let mut frames = Frames::new();
         let mut cost = 0usize;
         let mut more = peer.more();
         while more {
@@ -139,7 +141,8 @@ impl Router {
     }
 
     /// Sends a message to a peer, behind what waits for it already.
-    pub(crate) fn send(&mut self, to: &RoutingId, frames: Vec<Frame>) -> Result<Sent> {
+    pub(crate) fn send(&mut self, to: &RoutingId, frames: impl Into<Frames>) -> Result<Sent> {
+        let frames = frames.into();
         if self.cut.contains(to) {
             return Ok(Sent::Lost(vec![frames]));
         }
@@ -165,7 +168,7 @@ impl Router {
     }
 
     /// Tries again what waits for slow peers; the peers that are gone, with the messages that did not go out.
-    pub(crate) fn flush(&mut self) -> Result<Vec<(RoutingId, Vec<Vec<Frame>>)>> {
+    pub(crate) fn flush(&mut self) -> Result<Vec<(RoutingId, Vec<Frames>)>> {
         let mut gone = Vec::new();
         for (peer, outbox) in &mut self.outboxes {
             while let Some(frames) = outbox.pop(&mut self.backlog) {
@@ -192,7 +195,7 @@ impl Router {
     }
 
     /// Drops what waits for a peer that is gone, and gives it back, oldest first.
-    pub(crate) fn forget(&mut self, peer: &[u8]) -> Vec<Vec<Frame>> {
+    pub(crate) fn forget(&mut self, peer: &[u8]) -> Vec<Frames> {
         self.cut.remove(peer);
         let Some(outbox) = self.outboxes.remove(peer) else { return Vec::new() };
         self.backlog.messages -= outbox.messages.len();
@@ -216,13 +219,13 @@ impl Router {
 }
 
 impl Outbox {
-    fn push(&mut self, backlog: &mut Backlog, mut frames: Vec<Frame>, bytes: usize) {
+    fn push(&mut self, backlog: &mut Backlog, mut frames: Frames, bytes: usize) {
         frames.iter_mut().for_each(Frame::compact);
         self.messages.push_back(frames);
         self.account(backlog, bytes);
     }
 
-    fn push_front(&mut self, backlog: &mut Backlog, frames: Vec<Frame>) {
+    fn push_front(&mut self, backlog: &mut Backlog, frames: Frames) {
         let bytes = size(&frames);
         self.messages.push_front(frames);
         self.account(backlog, bytes);
@@ -234,7 +237,7 @@ impl Outbox {
         backlog.bytes += bytes;
     }
 
-    fn pop(&mut self, backlog: &mut Backlog) -> Option<Vec<Frame>> {
+    fn pop(&mut self, backlog: &mut Backlog) -> Option<Frames> {
         let frames = self.messages.pop_front()?;
         let bytes = size(&frames);
         self.bytes -= bytes;
@@ -250,11 +253,11 @@ fn size(frames: &[Frame]) -> usize {
 
 enum Attempt {
     Taken,
-    Full(Vec<Frame>),
-    NoSuchPeer(Vec<Frame>),
+    Full(Frames),
+    NoSuchPeer(Frames),
 }
 
-fn send(socket: &Socket, to: &[u8], mut frames: Vec<Frame>) -> Result<Attempt> {
+fn send(socket: &Socket, to: &[u8], mut frames: Frames) -> Result<Attempt> {
     let Some(last) = frames.len().checked_sub(1) else { return Ok(Attempt::Taken) };
     match socket.send(&mut Frame::copy_from(to), true)? {
         Outcome::Done => {}

@@ -74,7 +74,7 @@ fn incoming(router: &Router) -> Incoming {
 
 fn message(router: &Router) -> (RoutingId, Vec<Frame>) {
     match incoming(router) {
-        Incoming::Message { peer, frames } => (id(&peer), frames),
+        Incoming::Message { peer, frames } => (id(&peer), frames.into_vec()),
         other => panic!("no message but {other:?}"),
     }
 }

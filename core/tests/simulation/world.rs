@@ -445,7 +445,7 @@ impl World {
                         broker.handle_undeliverable(now, transmit);
                     }
                 }
-                _ => self.network.send_to_peer(self.now, link, transmit.frames, &mut self.random),
+                _ => self.network.send_to_peer(self.now, link, transmit.frames.into_vec(), &mut self.random),
             }
         }
     }

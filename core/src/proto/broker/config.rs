@@ -31,6 +31,14 @@ pub struct BrokerConfig {
     pub max_services: usize,
     /// Workers at most.
     pub max_workers: usize,
+    /// Sessions of MDPX clients at most.
+    pub max_sessions: usize,
+    /// Outstanding requests of one MDPX client at most.
+    pub credit: u32,
+    /// Shortest interval between heartbeats that an MDPX peer is granted.
+    pub heartbeat_min: Duration,
+    /// Longest interval between heartbeats that an MDPX peer is granted.
+    pub heartbeat_max: Duration,
 }
 
 impl From<&BrokerOptions> for BrokerConfig {
@@ -48,6 +56,10 @@ impl From<&BrokerOptions> for BrokerConfig {
             max_message_bytes: options.max_message_bytes,
             max_services: options.max_services,
             max_workers: options.max_workers,
+            max_sessions: options.max_sessions,
+            credit: options.credit,
+            heartbeat_min: options.heartbeat_min,
+            heartbeat_max: options.heartbeat_max,
         }
     }
 }

@@ -1,76 +1,88 @@
-//! The way of a request: taken in, queued, handed out, given back, answered.
+//! The way of a request to a worker: taken in, queued, handed out, given back.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use crate::proto::failure;
-use crate::proto::frame::{Frame, RoutingId};
-use crate::proto::mdp::{self, Part, ToClient, ToWorker, Version};
+use crate::error::ErrorKind;
+use crate::proto::frame::{Frame, Frames, RoutingId};
+use crate::proto::mdp::{self, ToWorker};
+use crate::proto::mdpx::{self, Command, SessionId};
 
-use super::request::{Request, RequestId, byte_len, cost};
+use super::outcome::Outcome;
+use super::request::{Body, Client, Request, RequestId};
 use super::service::ServiceName;
-use super::worker::WorkerState;
-use super::{Broker, Transmit, hex, write_address};
+use super::worker::{Delivery, Wire};
+use super::{Broker, Transmit, hex, write_address, x1};
 
 impl<F: Frame> Broker<F> {
-    /// The name of the service that a request may be taken in for; `None` where a limit forbids it.
-    pub(super) fn admit(&self, service: &[u8], body: &[F]) -> Option<ServiceName> {
+    /// Whether a request for a service may be taken in, or the limit that forbids it.
+    pub(super) fn admit(&self, name: &str, body: &Body<F>) -> Result<(), (ErrorKind, &'static str)> {
         let config = &self.config;
-        let bytes = cost(body);
-        let known = self.service_name(service);
-        let entry = known.as_ref().and_then(|name| self.services.get(name));
-        let limit = if byte_len(body) > config.max_message_bytes {
-            Some("max_message_bytes")
+        let entry = self.services.get(name);
+        let bytes = body.cost();
+        let full = |limit| Err((ErrorKind::QueueFull, limit));
+        if body.byte_len() > config.max_message_bytes {
+            return Err((ErrorKind::TooLarge, "the request exceeds the broker's max_message_bytes"));
         } else if self.backlog_bytes >= config.max_queued_bytes {
-            Some("max_queued_bytes: clients do not read their replies")
-        } else if entry.is_some_and(|entry| !entry.idle.is_empty() && entry.queued == 0) {
-            None
+            return full("max_queued_bytes is reached: clients do not read their replies");
+        } else if entry.is_some_and(|entry| !entry.ready.is_empty() && entry.queued == 0) {
+            // It will not wait.
         } else if self.queued + self.backlog >= config.max_queued {
-            Some("max_queued")
+            return full("max_queued is reached");
         } else if self.queued_bytes + self.backlog_bytes + bytes > config.max_queued_bytes {
-            Some("max_queued_bytes")
+            return full("max_queued_bytes is reached");
         } else if entry.map_or(0, |entry| entry.queued) >= config.max_queued_per_service {
-            Some("max_queued_per_service")
+            return full("max_queued_per_service is reached");
         } else if entry.map_or(0, |entry| entry.queued_bytes) + bytes > config.max_queued_bytes_per_service {
-            Some("max_queued_bytes_per_service")
+            return full("max_queued_bytes_per_service is reached");
         } else if entry.is_none() && self.services.len() >= config.max_services {
-            Some("max_services")
-        } else {
-            None
-        };
-        if let Some(limit) = limit {
-            log::debug!("refused a request for {:?}: {limit}", String::from_utf8_lossy(service));
-            return None;
+            return full("max_services is reached");
         }
-        known.or_else(|| std::str::from_utf8(service).ok().map(Arc::from))
+        Ok(())
     }
 
-    /// Takes a request in and hands it out if a worker is idle.
-    pub(super) fn accept(&mut self, now: Instant, peer: &[u8], version: Version, service: ServiceName, body: Vec<F>) {
+    /// A request as the broker's own rules make it.
+    pub(super) fn request(&self, now: Instant, client: Client, service: ServiceName, body: Body<F>) -> Request<F> {
+        Request {
+            client,
+            service,
+            bytes: body.cost(),
+            body,
+            attempts: 0,
+            max_attempts: self.config.max_attempts,
+            expires: self.config.request_ttl.map(|ttl| now + ttl),
+            deadline: None,
+            queued: false,
+            holder: None,
+            avoid: None,
+            parts: 0,
+            orphaned: false,
+            joined: None,
+        }
+    }
+
+    /// Takes a request in and hands it out if a worker has room.
+    pub(super) fn accept(&mut self, now: Instant, request: Request<F>) {
         self.counters.accepted += 1;
         self.last_request += 1;
         let id = self.last_request;
-        let client = RoutingId::from(peer);
-        self.by_client.insert((client.clone(), id));
-        let request = Request {
-            client,
-            version,
-            service: service.clone(),
-            bytes: cost(&body),
-            body,
-            attempts: 0,
-            expires: self.config.request_ttl.map(|ttl| now + ttl),
-            queued: false,
-            streaming: false,
-            orphaned: false,
-            joined: Vec::new(),
-            joined_bytes: 0,
+        if let Client::Mdp { peer, .. } = &request.client {
+            self.by_client.insert((peer.clone(), id));
+        }
+        let service = request.service.clone();
+        self.requests.insert(id, Box::new(request));
+        let to = match self.services.get_mut(&service) {
+            Some(entry) if entry.queued == 0 => entry.ready.pop_first(),
+            _ => None,
         };
-        self.requests.insert(id, request);
+        if let Some((_, to)) = to {
+            self.deliver(now, id, &to);
+            return;
+        }
         self.enqueue(id);
         self.dispatch(now, &service);
         if let Some(request) = self.requests.get_mut(&id).filter(|request| request.queued) {
-            request.body.iter_mut().for_each(F::compact);
+            request.body.compact();
+            request.bytes = request.bytes.max(request.body.cost());
             self.arm_service(&service);
         }
     }
@@ -94,14 +106,25 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    /// Hands waiting requests to idle workers, the longest idle first, while there are both.
+    /// Hands waiting requests to workers with room, the least loaded first, while there are both.
     pub(super) fn dispatch(&mut self, now: Instant, name: &str) {
         while let Some(id) = self.oldest(name) {
-            let Some((_, worker)) = self.services.get_mut(name).and_then(|service| service.idle.pop_first()) else {
-                return;
-            };
+            let avoid = self.requests.get(&id).and_then(|request| request.avoid);
+            let Some(to) = self.pick(name, avoid) else { return };
             self.dequeue(id);
-            self.deliver(now, id, worker);
+            self.deliver(now, id, &to);
+        }
+    }
+
+    /// Takes the worker that is next in turn out of those with room; one that is to be avoided only if there is no other.
+    fn pick(&mut self, name: &str, avoid: Option<u64>) -> Option<RoutingId> {
+        let service = self.services.get_mut(name)?;
+        let serial = |id: &RoutingId| self.workers.get(id).map(|worker| worker.serial);
+        let other =
+            avoid.and_then(|_| service.ready.iter().find(|(_, id)| serial(id) != avoid).map(|(place, _)| *place));
+        match other {
+            Some(place) => service.ready.remove(&place),
+            None => service.ready.pop_first().map(|(_, id)| id),
         }
     }
 
@@ -117,31 +140,83 @@ impl<F: Frame> Broker<F> {
         None
     }
 
-    fn deliver(&mut self, now: Instant, id: RequestId, to: RoutingId) {
-        let (Some(request), Some(worker)) = (self.requests.get_mut(&id), self.workers.get_mut(&to)) else { return };
+    /// Hands a request to a worker that was just taken out of those with room.
+    fn deliver(&mut self, now: Instant, id: RequestId, to: &RoutingId) {
+        let (Some(request), Some(worker)) = (self.requests.get_mut(&id), self.workers.get_mut(to)) else { return };
         request.attempts += 1;
         self.last_delivery += 1;
         let delivery = self.last_delivery;
-        worker.state = WorkerState::Busy { delivery, request: id, since: now };
+        request.holder = Some((to.clone(), delivery));
         worker.heartbeat.sent(now);
         self.in_flight += 1;
-        if let Some(service) = self.services.get_mut(&request.service) {
+        let service = self.services.get_mut(&request.service);
+        let was_idle = worker.held.is_empty();
+        worker.held.insert(delivery, Delivery { request: Some(id), since: now });
+        worker.place = None;
+        if let Some(service) = service {
             service.in_flight += 1;
+            service.idle -= usize::from(was_idle);
+            if worker.has_room() {
+                self.last_turn += 1;
+                let place = (worker.load(), self.last_turn);
+                worker.place = Some(place);
+                service.ready.insert(place, to.clone());
+            }
         }
-        let address = F::copy_from(&write_address(self.incarnation, delivery));
-        let message = ToWorker::Request { address, body: request.body.clone() };
-        let frames = mdp::write_to_worker(worker.version, message);
+        let frames = match worker.wire {
+            Wire::Mdp(version) => {
+                let address = F::copy_from(&write_address(self.incarnation, delivery));
+                let message = ToWorker::Request { address, body: request.body.to_frames() };
+                Frames::from_vec(mdp::write_to_worker(version, message))
+            }
+            Wire::X1 => {
+                let (session, number) = match request.client {
+                    Client::X1 { session, number } => {
+                        (self.sessions.get(&session).map_or(SessionId::default(), |session| session.id), number)
+                    }
+                    Client::Mdp { .. } => (SessionId::default(), 0),
+                };
+                let left = request.deadline.map(|deadline| deadline.saturating_duration_since(now));
+                // A request whose time is over to the millisecond must not pass for one without a limit.
+                let ttl_ms = left.map_or(0, |left| x1::milliseconds(left).max(1));
+                let attempt = u16::try_from(request.attempts).unwrap_or(u16::MAX);
+                let command = Command::Deliver { delivery, session, number, ttl_ms, attempt };
+                request.body.message(&command, &mut self.scratch)
+            }
+        };
         if self.config.attempt_timeout.is_some() {
-            self.arm_worker(&to);
+            self.arm_worker(to);
         }
-        self.outputs.push_back(Transmit { to, frames });
+        self.outputs.push_back(Transmit { to: to.clone(), frames });
+    }
+
+    /// A worker's room has changed: it gets its place anew, and work if there is any.
+    pub(super) fn settle_worker(&mut self, now: Instant, peer: &[u8]) {
+        let Some((id, worker)) = self.workers.get_key_value(peer) else { return };
+        let (id, name) = (id.clone(), worker.service.clone());
+        let (Some(worker), Some(service)) = (self.workers.get_mut(peer), self.services.get_mut(&name)) else { return };
+        if let Some(place) = worker.place.take() {
+            service.ready.remove(&place);
+        }
+        if worker.has_room() {
+            self.last_turn += 1;
+            let place = (worker.load(), self.last_turn);
+            worker.place = Some(place);
+            service.ready.insert(place, id);
+        }
+        if service.queued > 0 {
+            self.dispatch(now, &name);
+        }
     }
 
     /// No worker holds the request any more.
-    fn land(&mut self, id: RequestId) {
-        self.in_flight -= 1;
-        if let Some(service) = self.requests.get(&id).and_then(|request| self.services.get_mut(&request.service)) {
-            service.in_flight -= 1;
+    pub(super) fn land(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        if request.holder.take().is_some() {
+            self.in_flight -= 1;
+            if let Some(service) = self.services.get_mut(&request.service) {
+                service.in_flight -= 1;
+            }
         }
     }
 
@@ -149,39 +224,71 @@ impl<F: Frame> Broker<F> {
     pub(super) fn forget(&mut self, id: RequestId) {
         self.dequeue(id);
         let Some(request) = self.requests.remove(&id) else { return };
-        self.by_client.remove(&(request.client, id));
-        if let Some(service) = self.services.get_mut(&request.service).filter(|service| service.is_littered()) {
-            let requests = &self.requests;
-            service.sweep(|id| requests.get(&id).is_some_and(|request| request.queued));
+        match request.client {
+            Client::Mdp { peer, .. } => {
+                self.by_client.remove(&(peer, id));
+            }
+            Client::X1 { session, number } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.end(number);
+                }
+            }
         }
-        self.drop_if_unused(&request.service);
+        if let Some(service) = self.services.get_mut(&request.service) {
+            if service.is_littered() {
+                let requests = &self.requests;
+                service.sweep(|id| requests.get(&id).is_some_and(|request| request.queued));
+            }
+            if service.is_unused() {
+                self.services.remove(&request.service);
+            }
+        }
+        self.shrink();
     }
 
-    /// The worker that held the request is lost or overdue: it goes back to the front, or ends.
-    pub(super) fn give_back(&mut self, now: Instant, id: RequestId) {
+    /// A broker that has nothing to do any more gives back what a flood of requests has made it take.
+    fn shrink(&mut self) {
+        const KEPT_CAPACITY: usize = 4096;
+        if self.requests.is_empty() && self.requests.capacity() > KEPT_CAPACITY {
+            self.requests.shrink_to_fit();
+        }
+    }
+
+    /// The worker that held the request is lost, overdue, or failed in a way that another may not: the request goes back
+    /// to the front, or ends.
+    pub(super) fn give_back(&mut self, now: Instant, id: RequestId, avoid: Option<u64>) {
         self.land(id);
-        let max_attempts = self.config.max_attempts;
         let Some(request) = self.requests.get_mut(&id) else { return };
-        let service = request.service.clone();
-        let end = if request.orphaned {
-            Some(&mut self.counters.abandoned)
-        } else if request.streaming || request.attempts >= max_attempts {
-            log::warn!("a request for {service:?} failed after attempt {} of {max_attempts}", request.attempts);
-            Some(&mut self.counters.exhausted)
+        let (attempts, max_attempts) = (request.attempts, request.max_attempts);
+        if request.orphaned {
+            self.counters.abandoned += 1;
+            return self.forget(id);
+        }
+        let end = if request.parts > 0 {
+            Some((ErrorKind::WorkerLost, "the worker was lost after the first part of its reply"))
+        } else if attempts >= max_attempts && max_attempts == 1 {
+            Some((ErrorKind::WorkerLost, "the worker was lost with the request, which may not run twice"))
+        } else if attempts >= max_attempts {
+            Some((ErrorKind::AttemptsExhausted, "the workers of every permitted attempt were lost"))
         } else if request.expires.is_some_and(|expires| now >= expires) {
-            Some(&mut self.counters.expired)
+            Some((ErrorKind::Expired, "the request waited longer than the broker's request_ttl"))
         } else {
             None
         };
-        if let Some(counter) = end {
-            *counter += 1;
-            self.forget(id);
-            return;
+        let service = request.service.clone();
+        if let Some((kind, text)) = end {
+            if kind == ErrorKind::Expired {
+                self.counters.expired += 1;
+            } else {
+                log::warn!("a request for {service:?} failed after attempt {attempts} of {max_attempts}: {text}");
+                self.counters.exhausted += 1;
+            }
+            return self.fail(now, id, &Outcome::Failure { kind, code: 0, text, retryable: kind.is_retryable() });
         }
-        request.joined = Vec::new();
-        request.joined_bytes = 0;
+        request.joined = None;
+        request.avoid = avoid;
         // An attempt that never reached its worker was taken back and is no redelivery.
-        if request.attempts > 0 {
+        if attempts > 0 {
             self.counters.redelivered += 1;
         }
         self.enqueue(id);
@@ -192,86 +299,74 @@ impl<F: Frame> Broker<F> {
     /// A REQUEST that could not be sent was not an attempt: no worker has seen it.
     pub(super) fn take_back_attempt(&mut self, lost: &Transmit<F>) {
         let Some(worker) = self.workers.get(&lost.to) else { return };
-        let WorkerState::Busy { delivery, request, .. } = worker.state else { return };
-        let Ok(ToWorker::Request { address, .. }) = mdp::read_to_worker(worker.version, lost.frames.clone()) else {
-            return;
+        let delivery = match worker.wire {
+            Wire::Mdp(version) => match mdp::read_to_worker(version, lost.frames.to_vec()) {
+                Ok(ToWorker::Request { address, .. }) => super::read_address(self.incarnation, address.as_ref()),
+                _ => None,
+            },
+            Wire::X1 => match lost.frames.first().map(|header| mdpx::read(header.as_ref(), lost.frames.len() - 1)) {
+                Some(Ok(mdpx::Header { command: Command::Deliver { delivery, .. }, .. })) => Some(delivery),
+                _ => None,
+            },
         };
-        if address.as_ref() == write_address(self.incarnation, delivery)
-            && let Some(request) = self.requests.get_mut(&request)
+        if let Some(held) = delivery.and_then(|delivery| worker.held.get(&delivery))
+            && let Some(request) = held.request.and_then(|id| self.requests.get_mut(&id))
         {
             request.attempts -= 1;
         }
     }
 
-    /// A part of the reply: forwarded where the client's protocol has parts, kept for the final one where not.
-    pub(super) fn forward_part(&mut self, now: Instant, worker: &[u8], id: RequestId, body: Vec<F>) {
-        let Some(request) = self.requests.get_mut(&id).filter(|request| !request.orphaned) else { return };
-        match request.version {
-            Version::V01 => {
-                request.joined_bytes += cost(&body);
-                request.joined.extend(body);
-                if request.joined_bytes > self.config.max_message_bytes {
-                    log::warn!("a reply of {:?} exceeds max_message_bytes when joined for 0.1", request.service);
-                    self.counters.exhausted += 1;
-                    self.land(id);
-                    self.forget(id);
-                    self.make_overdue(now, worker);
-                }
-            }
-            Version::V02 => {
-                request.streaming = true;
-                let service = F::copy_from(request.service.as_bytes());
-                let message = ToClient { service, part: Part::Partial, body };
-                let frames = mdp::write_to_client(request.version, message);
-                self.outputs.push_back(Transmit { to: request.client.clone(), frames });
-            }
+    /// The worker's delivery does not count any more. The worker still owes its answer.
+    pub(super) fn void_delivery(&mut self, peer: &[u8], delivery: u64) {
+        let Some(worker) = self.workers.get_mut(peer) else { return };
+        let Some(held) = worker.held.get_mut(&delivery) else { return };
+        held.request = None;
+        self.tell_cancelled(peer, delivery);
+    }
+
+    /// Tells a worker, if its protocol can, that nobody waits for a delivery any more.
+    pub(super) fn tell_cancelled(&mut self, peer: &[u8], delivery: u64) {
+        if self.workers.get(peer).is_some_and(|worker| worker.wire == Wire::X1) {
+            let frames = x1::control(&mut self.scratch, &Command::WorkerCancel { delivery });
+            self.outputs.push_back(Transmit { to: peer.into(), frames });
         }
     }
 
-    /// The final answer: the request's one outcome.
-    pub(super) fn finish(&mut self, id: RequestId, mut body: Vec<F>) {
-        self.land(id);
-        if let Some(request) = self.requests.get_mut(&id) {
-            // A failure stands alone: the parts that came before it are not its beginning.
-            if !request.joined.is_empty() && failure::decode(&body).is_none() {
-                let mut joined = std::mem::take(&mut request.joined);
-                joined.append(&mut body);
-                body = joined;
-            }
-            if request.orphaned {
-                self.counters.abandoned += 1;
-            } else {
-                self.counters.answered += 1;
-                let service = F::copy_from(request.service.as_bytes());
-                let message = ToClient { service, part: Part::Final, body };
-                let frames = mdp::write_to_client(request.version, message);
-                self.outputs.push_back(Transmit { to: request.client.clone(), frames });
-            }
+    /// The client of a request of MDP is gone: what waits is dropped, what runs will have nowhere to go.
+    pub(super) fn abandon(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        if let Some((worker, delivery)) = request.holder.clone() {
+            request.orphaned = true;
+            self.tell_cancelled(&worker, delivery);
+        } else {
+            self.counters.abandoned += 1;
+            self.forget(id);
+        }
+    }
+
+    /// Nobody waits for the request any more: it is taken out of the queue, or its worker is told.
+    pub(super) fn withdraw(&mut self, id: RequestId) {
+        let holder = self.requests.get(&id).and_then(|request| request.holder.clone());
+        if let Some((worker, delivery)) = holder {
+            self.void_delivery(&worker, delivery);
+            self.land(id);
         }
         self.forget(id);
     }
 
-    /// The worker is free again and goes to the back of the line.
-    pub(super) fn make_idle(&mut self, now: Instant, peer: &[u8]) {
-        let Some((id, worker)) = self.workers.get_key_value(peer) else { return };
-        let (id, name) = (id.clone(), worker.service.clone());
-        self.last_turn += 1;
-        let turn = self.last_turn;
-        if let Some(worker) = self.workers.get_mut(peer) {
-            worker.state = WorkerState::Idle { turn };
-        }
-        if let Some(service) = self.services.get_mut(&name) {
-            service.idle.insert(turn, id);
-        }
-        self.dispatch(now, &name);
-    }
-
-    /// The worker's attempt does not count any more; it is idle again when it has answered.
-    pub(super) fn make_overdue(&mut self, now: Instant, peer: &[u8]) {
-        let Some(worker) = self.workers.get_mut(peer) else { return };
-        if let WorkerState::Busy { delivery, since, .. } = worker.state {
-            log::warn!("worker {} of {:?} is overdue after {:?}", hex(peer), worker.service, now - since);
-            worker.state = WorkerState::Overdue { delivery, since };
+    /// Attempts that have lasted too long go to other workers.
+    pub(super) fn give_up_overdue(&mut self, now: Instant, peer: &[u8]) {
+        let Some(limit) = self.config.attempt_timeout else { return };
+        let Some(worker) = self.workers.get(peer) else { return };
+        let serial = worker.serial;
+        let overdue: Vec<_> = (worker.held.iter())
+            .filter_map(|(delivery, held)| Some((*delivery, held.request?, held.since)))
+            .filter(|(_, _, since)| now >= *since + limit)
+            .collect();
+        for (delivery, request, since) in overdue {
+            log::warn!("worker {} is overdue after {:?}", hex(peer), now - since);
+            self.void_delivery(peer, delivery);
+            self.give_back(now, request, Some(serial));
         }
     }
 }

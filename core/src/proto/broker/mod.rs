@@ -1,38 +1,49 @@
-//! The broker's machine: services, waiting requests, workers, and who holds what.
+//! The broker's machine: services, waiting requests, workers, sessions, and who holds what.
 //!
-//! Each time a request is handed to a worker it gets a delivery number that is unique in the broker's life. The number
-//! travels as the client address that 0.1 and 0.2 oblige the worker to send back, so an answer counts only if it comes
-//! from the worker that holds the request, for the delivery under which it holds it.
+//! Each time a request is handed to a worker it gets a delivery number that is unique in the broker's life. MDPX carries
+//! it as it is; in 0.1 and 0.2 it travels as the client address that the worker is obliged to send back. So an answer counts
+//! only if it comes from the worker that holds the request, for the delivery under which it holds it.
 
 mod config;
 mod dispatch;
+mod older;
+mod outcome;
 mod request;
 mod service;
+mod session;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod watch;
 mod worker;
+mod x1;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use foldhash::fast::FixedState;
 
 use crate::options::Protocol;
 
 pub use config::BrokerConfig;
 pub use stats::{Counters, Stats};
 
-use super::frame::{Frame, RoutingId};
+use super::frame::{Frame, Frames, RoutingId};
 use super::heartbeat::Heartbeat;
-use super::mdp::{self, Part, ToBroker, ToClient, ToWorker, Version};
+use super::mdp::{self, Version};
+use super::mdpx::{self, SessionId};
 use super::mmi;
 use request::{Request, RequestId};
 use service::{Service, ServiceName};
+use session::{Session, SessionKey};
 use stats::{ServiceRow, WorkerRow};
 use watch::Timer;
-use worker::{Worker, WorkerState};
+use worker::{Wire, Worker};
+
+/// A table whose hashes nobody outside can foresee.
+type Map<K, V> = HashMap<K, V, FixedState>;
 
 /// A message for a peer.
 #[derive(Clone, Debug)]
@@ -40,7 +51,7 @@ pub struct Transmit<F> {
     /// Whom it is for.
     pub to: RoutingId,
     /// Its frames, without the routing id.
-    pub frames: Vec<F>,
+    pub frames: Frames<F>,
 }
 
 /// The machine of a broker.
@@ -50,16 +61,22 @@ pub struct Broker<F> {
     started: Instant,
     /// Tells this broker's deliveries from those of an earlier one at the same endpoint.
     incarnation: u64,
-    services: HashMap<ServiceName, Service>,
-    workers: HashMap<RoutingId, Worker>,
-    requests: HashMap<RequestId, Request<F>>,
-    /// The requests of each client, to find them when the client goes away.
+    services: Map<ServiceName, Service>,
+    workers: Map<RoutingId, Worker>,
+    sessions: Map<SessionKey, Session<F>>,
+    /// The sessions by the names that their clients gave them.
+    session_keys: Map<SessionId, SessionKey>,
+    /// The sessions of the connections that are there.
+    clients: Map<RoutingId, SessionKey>,
+    /// Boxed, so that a table of many has little to move and little to waste.
+    requests: Map<RequestId, Box<Request<F>>>,
+    /// The requests of each client of MDP, to find them when the client goes away.
     by_client: BTreeSet<(RoutingId, RequestId)>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     outputs: VecDeque<Transmit<F>>,
     last_request: RequestId,
     last_delivery: u64,
-    /// Rises with every worker that registers or becomes idle.
+    /// Rises with every worker and session that begins, and with every change of a worker's place.
     last_turn: u64,
     queued: usize,
     queued_bytes: usize,
@@ -67,19 +84,25 @@ pub struct Broker<F> {
     backlog: usize,
     backlog_bytes: usize,
     counters: Counters,
+    /// Memory to write headers in.
+    scratch: Vec<u8>,
     closed: bool,
 }
 
 impl<F: Frame> Broker<F> {
     /// A broker without peers. `incarnation` differs from run to run.
     pub fn new(config: BrokerConfig, now: Instant, incarnation: u64) -> Self {
+        let hash = || FixedState::with_seed(incarnation);
         Broker {
             config,
             started: now,
             incarnation,
-            services: HashMap::new(),
-            workers: HashMap::new(),
-            requests: HashMap::new(),
+            services: Map::with_hasher(hash()),
+            workers: Map::with_hasher(hash()),
+            sessions: Map::with_hasher(hash()),
+            session_keys: Map::with_hasher(hash()),
+            clients: Map::with_hasher(hash()),
+            requests: Map::with_hasher(hash()),
             by_client: BTreeSet::new(),
             timers: BinaryHeap::new(),
             outputs: VecDeque::new(),
@@ -92,40 +115,21 @@ impl<F: Frame> Broker<F> {
             backlog: 0,
             backlog_bytes: 0,
             counters: Counters::default(),
+            scratch: Vec::new(),
             closed: false,
         }
     }
 
     /// A message came from `peer`; `frames` without the routing id.
-    pub fn handle_message(&mut self, now: Instant, peer: &[u8], frames: Vec<F>) {
+    pub fn handle_message(&mut self, now: Instant, peer: &[u8], frames: impl Into<Frames<F>>) {
+        let frames = frames.into();
         if self.closed {
             return;
         }
-        match mdp::read_to_broker(frames) {
-            Ok(ToBroker::Request { version, service, body }) => self.on_request(now, peer, version, service, body),
-            Ok(ToBroker::Ready { version, service }) => self.on_ready(now, peer, version, &service),
-            Ok(ToBroker::Answer { version, address, part, body }) => {
-                if self.known_worker(now, peer, version) {
-                    self.on_answer(now, peer, &address, part, body);
-                } else {
-                    self.counters.stray_replies += 1;
-                }
-            }
-            Ok(ToBroker::Heartbeat { version }) => {
-                if self.known_worker(now, peer, version) {
-                    self.on_beat(now, peer);
-                }
-            }
-            Ok(ToBroker::Disconnect { .. }) => {
-                self.remove_worker(now, peer);
-            }
-            Err(malformed) => {
-                self.counters.malformed += 1;
-                log::debug!("dropped a message of peer {}: {}", hex(peer), malformed.reason);
-                if let Some(version) = malformed.worker {
-                    self.expel(now, peer, version);
-                }
-            }
+        if frames.first().is_some_and(|header| mdpx::is_header(header.as_ref())) {
+            self.handle_x1(now, peer, frames);
+        } else {
+            self.handle_older(now, peer, frames.into_vec());
         }
     }
 
@@ -136,6 +140,7 @@ impl<F: Frame> Broker<F> {
             log::info!("worker {} is gone: its connection closed", hex(peer));
         }
         self.remove_client(peer);
+        self.detach_session(now, peer);
     }
 
     /// A message could not be sent, because its peer is not connected.
@@ -150,8 +155,8 @@ impl<F: Frame> Broker<F> {
     pub fn handle_too_large(&mut self, now: Instant, peer: &[u8]) {
         self.counters.refused += 1;
         log::warn!("dropped a message over max_message_bytes of peer {}", hex(peer));
-        if let Some(version) = self.workers.get(peer).map(|worker| worker.version) {
-            self.expel(now, peer, version);
+        if let Some(wire) = self.workers.get(peer).map(|worker| worker.wire) {
+            self.expel(now, peer, wire, "a message over max_message_bytes");
         }
     }
 
@@ -161,21 +166,29 @@ impl<F: Frame> Broker<F> {
         self.backlog_bytes = bytes;
     }
 
+    /// How many requests wait or run.
+    pub fn held(&self) -> usize {
+        self.requests.len()
+    }
+
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit<F>> {
         self.outputs.pop_front()
     }
 
-    /// Says DISCONNECT to every worker and takes nothing more.
+    /// Says DISCONNECT to every worker and every MDPX client and takes nothing more.
     pub fn shutdown(&mut self, _now: Instant) {
-        let mut workers: Vec<_> = self.workers.drain().collect();
+        let mut workers: Vec<_> = self.workers.drain().map(|(id, worker)| (worker.serial, id, worker.wire)).collect();
+        let sessions = self.sessions.drain().filter_map(|(key, session)| Some((key, session.peer?, Wire::X1)));
+        workers.extend(sessions);
         // By serial, so that the order is the same in every run.
-        workers.sort_by_key(|(_, worker)| worker.serial);
-        for (id, worker) in workers {
-            let frames = mdp::write_to_worker(worker.version, ToWorker::Disconnect);
-            self.outputs.push_back(Transmit { to: id, frames });
+        workers.sort_by_key(|(serial, ..)| *serial);
+        for (_, id, wire) in workers {
+            self.say_disconnect(id, wire, "the broker shuts down");
         }
         self.services.clear();
+        self.session_keys.clear();
+        self.clients.clear();
         self.requests.clear();
         self.by_client.clear();
         self.timers.clear();
@@ -191,85 +204,55 @@ impl<F: Frame> Broker<F> {
             uptime_seconds: now.saturating_duration_since(self.started).as_secs_f64(),
             services: self.services.len(),
             workers: self.workers.len(),
+            sessions: self.sessions.len(),
             queued: self.queued,
             queued_bytes: self.queued_bytes,
             in_flight: self.in_flight,
             backlog: self.backlog,
             backlog_bytes: self.backlog_bytes,
+            kept_bytes: self.sessions.values().map(Session::kept_bytes).sum(),
             counters: self.counters,
         }
     }
 
-    fn on_request(&mut self, now: Instant, peer: &[u8], version: Version, service: F, body: Vec<F>) {
-        if mmi::is_reserved(service.as_ref()) {
-            let body = self.manage(now, service.as_ref(), body.first());
-            let frames = mdp::write_to_client(version, ToClient { service, part: Part::Final, body });
-            self.outputs.push_back(Transmit { to: peer.into(), frames });
-        } else if let Some(name) = self.admit(service.as_ref(), &body) {
-            self.accept(now, peer, version, name, body);
-        } else {
-            self.counters.refused += 1;
+    /// A worker registers. `Err` says why it may not.
+    fn register(&mut self, now: Instant, peer: &[u8], registration: Registration<'_>) -> Result<(), &'static str> {
+        let Registration { wire, service, capacity, heartbeat } = registration;
+        if mmi::is_reserved(service) {
+            return Err("the service's name belongs to the broker");
         }
-    }
-
-    fn on_ready(&mut self, now: Instant, peer: &[u8], version: Version, service: &F) {
-        if self.workers.contains_key(peer) {
-            log::info!("worker {} said READY twice", hex(peer));
-            self.expel(now, peer, version);
-            return;
+        let known = self.service_name(service);
+        if self.workers.len() >= self.config.max_workers {
+            return Err("max_workers is reached");
         }
-        let known = self.service_name(service.as_ref());
-        let full = self.workers.len() >= self.config.max_workers
-            || (known.is_none() && self.services.len() >= self.config.max_services);
-        if full || mmi::is_reserved(service.as_ref()) {
-            log::warn!("refused worker {}: {}", hex(peer), if full { "a limit is reached" } else { "reserved name" });
-            self.say_disconnect(peer.into(), version);
-            return;
+        if known.is_none() && self.services.len() >= self.config.max_services {
+            return Err("max_services is reached");
         }
-        let Some(name) = known.or_else(|| std::str::from_utf8(service.as_ref()).ok().map(Arc::from)) else { return };
+        let name = known
+            .or_else(|| std::str::from_utf8(service).ok().map(Arc::from))
+            .ok_or("the service's name is no text")?;
         let id = RoutingId::from(peer);
         self.last_turn += 1;
         let worker = Worker {
             serial: self.last_turn,
-            version,
+            wire,
             service: name.clone(),
-            heartbeat: Heartbeat::new(now, self.config.heartbeat, self.config.liveness),
-            state: WorkerState::Idle { turn: self.last_turn },
-            beats_while_busy: false,
+            heartbeat: Heartbeat::new(now, heartbeat, self.config.liveness),
+            held: BTreeMap::new(),
+            capacity,
+            draining: false,
+            place: None,
+            // A worker of MDPX is bound to.
+            beats_while_busy: wire == Wire::X1,
             armed: None,
         };
         let entry = self.services.entry(name.clone()).or_default();
         entry.workers += 1;
-        entry.idle.insert(self.last_turn, id.clone());
+        entry.idle += 1;
         self.workers.insert(id, worker);
-        log::debug!("worker {} serves {name:?} ({})", hex(peer), version.name());
+        log::debug!("worker {} serves {name:?} ({})", hex(peer), wire.name());
         self.arm_worker(peer);
-        self.dispatch(now, &name);
-    }
-
-    fn on_answer(&mut self, now: Instant, peer: &[u8], address: &F, part: Part, body: Vec<F>) {
-        let Some(worker) = self.workers.get_mut(peer) else { return };
-        worker.heartbeat.heard(now);
-        let delivery = read_address(self.incarnation, address.as_ref());
-        match worker.state {
-            WorkerState::Busy { delivery: held, request, .. } if delivery == Some(held) => match part {
-                Part::Partial => self.forward_part(now, peer, request, body),
-                Part::Final => {
-                    self.finish(request, body);
-                    self.make_idle(now, peer);
-                }
-            },
-            WorkerState::Overdue { delivery: held, .. } if delivery == Some(held) => {
-                self.counters.stray_replies += 1;
-                if part == Part::Final {
-                    self.make_idle(now, peer);
-                }
-            }
-            _ => {
-                self.counters.stray_replies += 1;
-                log::debug!("dropped an answer of worker {} that nobody waits for", hex(peer));
-            }
-        }
+        Ok(())
     }
 
     fn on_beat(&mut self, now: Instant, peer: &[u8]) {
@@ -285,28 +268,35 @@ impl<F: Frame> Broker<F> {
     fn beat(&mut self, now: Instant, peer: &[u8]) {
         if let Some(worker) = self.workers.get_mut(peer) {
             worker.heartbeat.sent(now);
-            let frames = mdp::write_to_worker(worker.version, ToWorker::Heartbeat);
+            let frames = match worker.wire {
+                Wire::Mdp(version) => Frames::from_vec(mdp::write_to_worker(version, mdp::ToWorker::Heartbeat)),
+                Wire::X1 => x1::control(&mut self.scratch, &mdpx::Command::Heartbeat),
+            };
             self.outputs.push_back(Transmit { to: peer.into(), frames });
         }
     }
 
-    /// Whether `peer` is registered under this version. Whoever is not is told so, that it may register (again).
-    fn known_worker(&mut self, now: Instant, peer: &[u8], version: Version) -> bool {
-        let known = self.workers.get(peer).is_some_and(|worker| worker.version == version);
+    /// Whether `peer` is registered over this wire. Whoever is not is told so, that it may register (again).
+    fn known_worker(&mut self, now: Instant, peer: &[u8], wire: Wire) -> bool {
+        let known = self.workers.get(peer).is_some_and(|worker| worker.wire == wire);
         if !known {
-            self.expel(now, peer, version);
+            self.expel(now, peer, wire, "not registered");
         }
         known
     }
 
     /// Ends a worker's registration, if it has one, and says DISCONNECT.
-    fn expel(&mut self, now: Instant, peer: &[u8], version: Version) {
+    fn expel(&mut self, now: Instant, peer: &[u8], wire: Wire, why: &str) {
         self.remove_worker(now, peer);
-        self.say_disconnect(peer.into(), version);
+        self.say_disconnect(peer.into(), wire, why);
     }
 
-    fn say_disconnect(&mut self, to: RoutingId, version: Version) {
-        self.outputs.push_back(Transmit { to, frames: mdp::write_to_worker(version, ToWorker::Disconnect) });
+    fn say_disconnect(&mut self, to: RoutingId, wire: Wire, why: &str) {
+        let frames = match wire {
+            Wire::Mdp(version) => Frames::from_vec(mdp::write_to_worker(version, mdp::ToWorker::Disconnect)),
+            Wire::X1 => x1::control(&mut self.scratch, &mdpx::Command::Disconnect { kind: 0, text: why }),
+        };
+        self.outputs.push_back(Transmit { to, frames });
     }
 
     /// Ends a worker's registration; what it holds goes back. Whether there was one.
@@ -314,39 +304,34 @@ impl<F: Frame> Broker<F> {
         let Some(worker) = self.workers.remove(peer) else { return false };
         if let Some(service) = self.services.get_mut(&worker.service) {
             service.workers -= 1;
-            if let WorkerState::Idle { turn } = worker.state {
-                service.idle.remove(&turn);
+            service.idle -= usize::from(worker.held.is_empty());
+            if let Some(place) = worker.place {
+                service.ready.remove(&place);
             }
         }
-        if let WorkerState::Busy { request, .. } = worker.state {
-            self.give_back(now, request);
+        for request in worker.held.values().filter_map(|delivery| delivery.request) {
+            self.give_back(now, request, None);
         }
         self.drop_if_unused(&worker.service);
         true
     }
 
-    /// The client is gone: what waits is dropped, what runs will have nowhere to go.
+    /// The client of MDP is gone: what waits is dropped, what runs will have nowhere to go.
     fn remove_client(&mut self, peer: &[u8]) {
         let client = RoutingId::from(peer);
         let range = (client.clone(), RequestId::MIN)..=(client, RequestId::MAX);
         let ids: Vec<_> = self.by_client.range(range).map(|(_, id)| *id).collect();
         for id in ids {
-            match self.requests.get_mut(&id) {
-                Some(request) if !request.queued => request.orphaned = true,
-                _ => {
-                    self.counters.abandoned += 1;
-                    self.forget(id);
-                }
-            }
+            self.abandon(id);
         }
     }
 
-    fn manage(&self, now: Instant, service: &[u8], argument: Option<&F>) -> Vec<F> {
+    fn manage(&self, now: Instant, service: &[u8], argument: Option<&[u8]>) -> Vec<F> {
         let text = |text: &str| F::copy_from(text.as_bytes());
         let json = |json: serde_json::Result<Vec<u8>>| vec![text(mmi::OK), F::copy_from(&json.unwrap_or_default())];
         match mmi::question(service) {
             mmi::Question::Service => {
-                let known = argument.and_then(|name| std::str::from_utf8(name.as_ref()).ok());
+                let known = argument.and_then(|name| std::str::from_utf8(name).ok());
                 let served = known.and_then(|name| self.services.get(name)).is_some_and(|service| service.workers > 0);
                 vec![text(if served { mmi::OK } else { mmi::NOT_FOUND })]
             }
@@ -365,7 +350,7 @@ impl<F: Frame> Broker<F> {
             .map(|(name, service)| ServiceRow {
                 name,
                 workers: service.workers,
-                idle: service.idle.len(),
+                idle: service.idle,
                 queued: service.queued,
                 queued_bytes: service.queued_bytes,
                 in_flight: service.in_flight,
@@ -380,13 +365,14 @@ impl<F: Frame> Broker<F> {
         workers.sort_by_key(|(_, worker)| worker.serial);
         (workers.into_iter())
             .map(|(id, worker)| {
-                let (state, in_flight) = match worker.state {
-                    WorkerState::Idle { .. } => ("idle", 0),
-                    WorkerState::Busy { .. } => ("busy", 1),
-                    WorkerState::Overdue { .. } => ("overdue", 0),
+                let in_flight = worker.held.values().filter(|delivery| delivery.request.is_some()).count();
+                let state = match worker.held.len() {
+                    0 => "idle",
+                    held if held == in_flight => "busy",
+                    _ => "overdue",
                 };
                 let silent_ms = u64::try_from(worker.heartbeat.silence(now).as_millis()).unwrap_or(u64::MAX);
-                let (service, protocol) = (&*worker.service, worker.version.name());
+                let (service, protocol) = (&*worker.service, worker.wire.name());
                 WorkerRow { id: hex(id), service, protocol, state, in_flight, silent_ms }
             })
             .collect()
@@ -397,6 +383,11 @@ impl<F: Frame> Broker<F> {
         self.services.get_key_value(name).map(|(name, _)| name.clone())
     }
 
+    /// The name of a service, known or not; `None` where it is no text.
+    fn name(&self, name: &[u8]) -> Option<ServiceName> {
+        self.service_name(name).or_else(|| std::str::from_utf8(name).ok().map(Arc::from))
+    }
+
     fn drop_if_unused(&mut self, name: &str) {
         if self.services.get(name).is_some_and(Service::is_unused) {
             self.services.remove(name);
@@ -404,7 +395,15 @@ impl<F: Frame> Broker<F> {
     }
 }
 
-/// The client address that a worker sees: incarnation and delivery number.
+/// What a worker wants to be.
+struct Registration<'a> {
+    wire: Wire,
+    service: &'a [u8],
+    capacity: u32,
+    heartbeat: Duration,
+}
+
+/// The client address that a worker of MDP sees: incarnation and delivery number.
 fn write_address(incarnation: u64, delivery: u64) -> [u8; 16] {
     ((u128::from(incarnation) << 64) | u128::from(delivery)).to_be_bytes()
 }

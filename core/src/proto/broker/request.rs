@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use crate::proto::frame::{Frame, RoutingId};
-
+use crate::proto::frame::{Frame, Frames, RoutingId};
 use crate::proto::mdp::Version;
+use crate::proto::mdpx::{self, Command, Layout};
 
 use super::service::ServiceName;
+use super::session::SessionKey;
 
 /// Number of a request, rising in the order of acceptance.
 pub(super) type RequestId = u64;
@@ -14,27 +15,177 @@ pub(super) type RequestId = u64;
 /// Rough cost of holding one frame beside its bytes.
 const FRAME_OVERHEAD: usize = 64;
 
+/// Who asked, and how the answer is to be addressed.
+#[derive(Clone, Debug)]
+pub(super) enum Client {
+    /// A client of MDP: its connection is all there is to know.
+    Mdp { peer: RoutingId, version: Version },
+    /// A client of MDPX: the session, and the number that it gave the request.
+    X1 { session: SessionKey, number: u64 },
+}
+
 #[derive(Debug)]
 pub(super) struct Request<F> {
-    pub(super) client: RoutingId,
-    pub(super) version: Version,
+    pub(super) client: Client,
     pub(super) service: ServiceName,
-    pub(super) body: Vec<F>,
+    pub(super) body: Body<F>,
     /// What the request counts towards the limits in bytes.
     pub(super) bytes: usize,
     /// How often it has been handed to a worker.
     pub(super) attempts: u32,
-    /// When it must not be handed out any more.
+    /// How often it may be.
+    pub(super) max_attempts: u32,
+    /// When it must not be handed out any more, by the broker's own rule.
     pub(super) expires: Option<Instant>,
+    /// When the caller's time is over, wherever the request is then.
+    pub(super) deadline: Option<Instant>,
     /// Whether it waits in its service's queue.
     pub(super) queued: bool,
-    /// Whether the client has already been sent a part of the reply: another worker's parts must not follow it.
-    pub(super) streaming: bool,
+    /// Who holds it, and under which delivery.
+    pub(super) holder: Option<(RoutingId, u64)>,
+    /// The worker that failed at it last: another one is preferred.
+    pub(super) avoid: Option<u64>,
+    /// How many parts of the reply the client has been sent. Another worker's parts must not follow them.
+    pub(super) parts: u32,
     /// Whether the client is gone: the answer has nowhere to go.
     pub(super) orphaned: bool,
     /// Partial replies kept for a client of 0.1, which gets one reply.
-    pub(super) joined: Vec<F>,
-    pub(super) joined_bytes: usize,
+    pub(super) joined: Option<Box<Joined<F>>>,
+}
+
+/// Partial replies that wait for the final one.
+#[derive(Debug)]
+pub(super) struct Joined<F> {
+    pub(super) frames: Vec<F>,
+    pub(super) bytes: usize,
+}
+
+/// A body as it came: the frames of a message of MDP, or a whole message of MDPX, whose header frame may hold it packed.
+#[derive(Clone, Debug)]
+pub(super) struct Body<F> {
+    held: Held<F>,
+    /// Where in a message of MDPX the body is; `None` for one of MDP.
+    layout: Option<Layout>,
+}
+
+#[derive(Clone, Debug)]
+enum Held<F> {
+    /// The frames; of a message of MDPX with the header.
+    Frames(Frames<F>),
+    /// The header frame of a packed message that has to wait, in an allocation of its size.
+    Waiting(Box<[u8]>),
+}
+
+impl<F: Frame> Body<F> {
+    /// The body of a message of MDP.
+    pub(super) fn of_frames(frames: Vec<F>) -> Self {
+        Body { held: Held::Frames(Frames::from_vec(frames)), layout: None }
+    }
+
+    /// The body of a message of MDPX, given with its header frame.
+    pub(super) fn of_message(message: Frames<F>, layout: Layout) -> Self {
+        Body { held: Held::Frames(message), layout: Some(layout) }
+    }
+
+    /// Whether it came in a message of MDPX.
+    pub(super) fn is_x1(&self) -> bool {
+        self.layout.is_some()
+    }
+
+    fn header(&self) -> &[u8] {
+        match (&self.held, self.layout) {
+            (Held::Waiting(header), _) => header,
+            (Held::Frames(frames), Some(_)) => frames.first().map(AsRef::as_ref).unwrap_or_default(),
+            (Held::Frames(_), None) => &[],
+        }
+    }
+
+    /// The body's frames, where they are frames.
+    fn frames(&self) -> &[F] {
+        match (&self.held, self.layout) {
+            (Held::Frames(frames), None) => frames,
+            (Held::Frames(frames), Some(_)) => frames.get(1..).unwrap_or_default(),
+            (Held::Waiting(_), _) => &[],
+        }
+    }
+
+    fn packed(&self) -> Option<&[u8]> {
+        self.layout.and_then(|layout| layout.packed(self.header()))
+    }
+
+    fn properties(&self) -> &[u8] {
+        self.layout.map_or(&[], |layout| layout.properties(self.header()))
+    }
+
+    /// The number of bytes in the body's frames.
+    pub(super) fn byte_len(&self) -> usize {
+        self.packed().map_or_else(|| byte_len(self.frames()), <[u8]>::len)
+    }
+
+    /// What the body costs while it is held.
+    pub(super) fn cost(&self) -> usize {
+        match &self.held {
+            Held::Frames(frames) => cost(frames),
+            Held::Waiting(header) => header.len() + FRAME_OVERHEAD,
+        }
+    }
+
+    /// The body's first frame.
+    pub(super) fn first(&self) -> Option<&[u8]> {
+        match self.packed() {
+            Some(packed) => mdpx::unpack(packed).next(),
+            None => self.frames().first().map(AsRef::as_ref),
+        }
+    }
+
+    /// The frames of the body.
+    pub(super) fn to_frames(&self) -> Vec<F> {
+        match self.packed() {
+            Some(packed) => mdpx::unpack(packed).map(F::copy_from).collect(),
+            None => self.frames().to_vec(),
+        }
+    }
+
+    /// The body behind another header of MDPX. `scratch` is memory to write in.
+    pub(super) fn message(&self, command: &Command<'_>, scratch: &mut Vec<u8>) -> Frames<F> {
+        scratch.clear();
+        mdpx::write(scratch, command, self.properties());
+        let mut message = Frames::new();
+        if let Some(packed) = self.packed() {
+            mdpx::pack_again(scratch, 0, packed);
+            message.push(F::copy_from(scratch));
+        } else if mdpx::packed_len(self.frames()) <= mdpx::PACK_LIMIT {
+            mdpx::pack(scratch, 0, self.frames());
+            message.push(F::copy_from(scratch));
+        } else {
+            message.push(F::copy_from(scratch));
+            message.extend(self.frames().iter().cloned());
+        }
+        message
+    }
+
+    /// The same message of MDPX for the client: rewritten in place where that can be.
+    pub(super) fn readdressed(self, number: u64) -> Frames<F> {
+        let Held::Frames(mut message) = self.held else { return Frames::new() };
+        let Some(header) = message.first_mut() else { return message };
+        if let Some(bytes) = header.bytes_mut() {
+            mdpx::readdress(bytes, number);
+        } else {
+            let mut bytes = header.as_ref().to_vec();
+            mdpx::readdress(&mut bytes, number);
+            *header = F::copy_from(&bytes);
+        }
+        message
+    }
+
+    /// Lets go of larger buffers, because the body has to wait.
+    pub(super) fn compact(&mut self) {
+        if self.packed().is_some() {
+            self.held = Held::Waiting(self.header().into());
+        } else if let Held::Frames(frames) = &mut self.held {
+            frames.iter_mut().for_each(F::compact);
+        }
+    }
 }
 
 pub(super) fn byte_len<F: Frame>(frames: &[F]) -> usize {

@@ -1,4 +1,4 @@
-//! A service: its waiting requests and its idle workers.
+//! A service: its waiting requests and the workers that have room.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,6 +10,9 @@ use super::request::RequestId;
 
 pub(super) type ServiceName = Arc<str>;
 
+/// A worker's place among those that have room: the least loaded first, of these the one that waits longest.
+pub(super) type Place = (u32, u64);
+
 #[derive(Debug, Default)]
 pub(super) struct Service {
     /// Waiting requests in the order of acceptance. A request that ended while it waited leaves its number behind.
@@ -17,15 +20,20 @@ pub(super) struct Service {
     /// How many of the queue's numbers still wait.
     pub(super) queued: usize,
     pub(super) queued_bytes: usize,
-    /// Idle workers by their turn: the longest idle one first.
-    pub(super) idle: BTreeMap<u64, RoutingId>,
-    /// Registered workers, idle or not.
+    /// Workers that have room.
+    pub(super) ready: BTreeMap<Place, RoutingId>,
+    /// Registered workers, ready or not.
     pub(super) workers: usize,
+    /// Registered workers that hold nothing.
+    pub(super) idle: usize,
     /// Requests that workers hold.
     pub(super) in_flight: usize,
     /// When the service's timer will fire.
     pub(super) armed: Option<Instant>,
 }
+
+/// A queue that has emptied gives back memory for more than this many numbers.
+const KEPT_CAPACITY: usize = 1024;
 
 impl Service {
     /// Whether nothing needs the service any more.
@@ -39,7 +47,10 @@ impl Service {
             self.queue.push_back(id);
         } else {
             let place = self.queue.partition_point(|&other| other < id);
-            self.queue.insert(place, id);
+            // What waited here before may have left its number behind.
+            if self.queue.get(place) != Some(&id) {
+                self.queue.insert(place, id);
+            }
         }
         self.queued += 1;
         self.queued_bytes += bytes;
@@ -53,6 +64,9 @@ impl Service {
     /// Takes the front number away without counting it.
     pub(super) fn skip_front(&mut self) {
         self.queue.pop_front();
+        if self.queue.is_empty() && self.queue.capacity() > KEPT_CAPACITY {
+            self.queue = VecDeque::new();
+        }
     }
 
     /// One waiting request fewer; its number may stay behind.

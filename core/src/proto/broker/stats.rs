@@ -16,6 +16,8 @@ pub struct Stats {
     pub services: usize,
     /// Registered workers.
     pub workers: usize,
+    /// Sessions of MDPX clients.
+    pub sessions: usize,
     /// Requests that wait for a worker.
     pub queued: usize,
     /// What they count in bytes towards the limits.
@@ -26,6 +28,8 @@ pub struct Stats {
     pub backlog: usize,
     /// Their bytes.
     pub backlog_bytes: usize,
+    /// Bytes of outcomes that MDPX clients have not acknowledged yet.
+    pub kept_bytes: usize,
     /// Counters of what happened.
     #[serde(flatten)]
     pub counters: Counters,
@@ -41,7 +45,7 @@ pub struct Counters {
     pub answered: u64,
     /// Requests given back to the queue after their worker was lost or overdue.
     pub redelivered: u64,
-    /// Requests that waited longer than `request_ttl`.
+    /// Requests that waited longer than `request_ttl`, or whose caller's time was over.
     pub expired: u64,
     /// Requests not taken in because of a limit.
     pub refused: u64,
@@ -49,6 +53,12 @@ pub struct Counters {
     pub exhausted: u64,
     /// Requests whose client went away before they were answered.
     pub abandoned: u64,
+    /// Requests that came again and were answered from what was kept, or refused as over.
+    pub repeated: u64,
+    /// Requests that their callers gave up.
+    pub cancelled: u64,
+    /// Requests that ended with the failure that their handler reported.
+    pub failed: u64,
     /// Messages that were not of the protocol.
     pub malformed: u64,
     /// Answers that nobody waits for: late, of the wrong worker, or invented.

@@ -6,6 +6,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::options::BrokerOptions;
+use crate::proto::mdp::{Part, ToBroker, ToClient, ToWorker};
+
+mod x1;
 
 const BEAT: Duration = Duration::from_millis(1000);
 
@@ -76,14 +79,14 @@ impl Bed {
             let peer = String::from_utf8_lossy(&to).into_owned();
             let text = |body: &[Bytes]| body.iter().map(|f| String::from_utf8_lossy(f)).collect::<Vec<_>>().join("+");
             for version in [Version::V01, Version::V02] {
-                match mdp::read_to_worker(version, frames.clone()) {
+                match mdp::read_to_worker(version, frames.to_vec()) {
                     Ok(ToWorker::Request { address, body }) => {
                         sent.push((peer.clone(), format!("work {}", text(&body)), Some(address)));
                     }
                     Ok(ToWorker::Disconnect) => sent.push((peer.clone(), "disconnect".into(), None)),
                     Ok(ToWorker::Heartbeat) | Err(_) => {}
                 }
-                if let Ok(ToClient { part, body, .. }) = mdp::read_to_client(version, frames.clone()) {
+                if let Ok(ToClient { part, body, .. }) = mdp::read_to_client(version, frames.to_vec()) {
                     sent.push((peer.clone(), format!("{part:?} {}", text(&body)), None));
                 }
             }
@@ -347,7 +350,7 @@ fn a_stream_that_broke_after_its_first_part_is_not_begun_again() {
         bed.sent();
         bed.broker.handle_gone(bed.now, b"a");
         bed.ready("b", V02, "echo");
-        assert_eq!(bed.sent().len(), expected, "client {client}");
+        assert_eq!(bed.sent().len(), expected, "client {client:?}");
     }
 }
 
@@ -362,7 +365,7 @@ fn leaving_while_busy_or_saying_ready_twice_gives_the_request_back() {
             bed.ready("a", V01, "echo");
             assert_eq!(bed.sent(), ["a:disconnect"]);
         } else {
-            bed.say("a", ToBroker::Disconnect { protocol: V01 });
+            bed.say("a", ToBroker::Disconnect { version: V01 });
         }
         bed.ready("b", V01, "echo");
         assert_eq!(bed.sent(), ["b:work 1"]);
@@ -392,7 +395,7 @@ fn mmi_tells_of_live_workers_only() {
     bed.ask("c", V01, "mmi.protocols", "");
     let sent = bed.sent();
     let replies: Vec<_> = sent.iter().filter(|what| what.starts_with('c')).collect();
-    assert_eq!(replies, ["c:Final 404", "c:Final 200", "c:Final 404", "c:Final 501", "c:Final 200+0.1+0.2"]);
+    assert_eq!(replies, ["c:Final 404", "c:Final 200", "c:Final 404", "c:Final 501", "c:Final 200+0.1+0.2+x1"]);
 }
 
 #[test]

@@ -1,22 +1,27 @@
 //! Time: heartbeats, silence, attempts that last too long, requests that wait too long.
 //!
-//! Each worker and each service has at most one timer. A message only moves marks in time; the timer looks at them when it
+//! Each worker, each service and each session has at most one timer. A message only moves marks in time; the timer looks at them when it
 //! fires and is set anew, so that messages cost nothing here.
 
 use std::cmp::Reverse;
 use std::time::Instant;
 
+use crate::error::ErrorKind;
 use crate::proto::frame::{Frame, RoutingId};
+use crate::proto::mdpx::Command;
 
+use super::outcome::Outcome;
+use super::request::RequestId;
 use super::service::ServiceName;
-use super::worker::WorkerState;
-use super::{Broker, hex};
+use super::session::SessionKey;
+use super::{Broker, Transmit, hex, x1};
 
 /// Whose timer it is. One that does not fit its owner's `armed` mark any more is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     Worker(RoutingId, u64),
     Service(ServiceName),
+    Session(SessionKey),
 }
 
 impl<F: Frame> Broker<F> {
@@ -31,6 +36,7 @@ impl<F: Frame> Broker<F> {
             match timer {
                 Timer::Worker(id, serial) => self.on_worker_timer(now, at, &id, serial),
                 Timer::Service(name) => self.on_service_timer(now, at, &name),
+                Timer::Session(key) => self.on_session_timer(now, at, key),
             }
         }
     }
@@ -68,13 +74,14 @@ impl<F: Frame> Broker<F> {
 
     /// Services and workers that come and go leave timers behind; they must not outnumber the ones that count.
     fn sweep_timers(&mut self) {
-        if self.timers.len() > 4 * (self.services.len() + self.workers.len()) + 64 {
-            let (workers, services) = (&self.workers, &self.services);
+        if self.timers.len() > 4 * (self.services.len() + self.workers.len() + self.sessions.len()) + 64 {
+            let (workers, services, sessions) = (&self.workers, &self.services, &self.sessions);
             self.timers.retain(|Reverse((at, timer))| match timer {
                 Timer::Worker(id, serial) => {
                     workers.get(id).is_some_and(|worker| worker.serial == *serial && worker.armed == Some(*at))
                 }
                 Timer::Service(name) => services.get(name).is_some_and(|service| service.armed == Some(*at)),
+                Timer::Session(key) => sessions.get(key).is_some_and(|session| session.armed == Some(*at)),
             });
         }
     }
@@ -91,17 +98,14 @@ impl<F: Frame> Broker<F> {
             worker.heartbeat.heard(now);
         }
         if worker.expiry().is_some_and(|expiry| now >= expiry) {
-            let (silence, version) = (worker.heartbeat.silence(now), worker.version);
+            let (silence, wire) = (worker.heartbeat.silence(now), worker.wire);
             log::info!("worker {} of {:?} is gone: silent for {silence:?}", hex(id), worker.service);
             self.counters.workers_lost += 1;
-            self.expel(now, id, version);
+            self.expel(now, id, wire, "silent for too long");
             return;
         }
-        if worker.attempt_ends(attempt_timeout).is_some_and(|ends| now >= ends)
-            && let WorkerState::Busy { request, .. } = worker.state
-        {
-            self.make_overdue(now, id);
-            self.give_back(now, request);
+        if worker.attempt_ends(attempt_timeout).is_some_and(|ends| now >= ends) {
+            self.give_up_overdue(now, id);
         }
         if self.workers.get(id).is_some_and(|worker| now >= worker.heartbeat.next_beat()) {
             self.beat(now, id);
@@ -119,8 +123,68 @@ impl<F: Frame> Broker<F> {
             }
             self.counters.expired += 1;
             log::debug!("a request for {name:?} expired in the queue");
-            self.forget(id);
+            self.fail(now, id, &expired("the request waited longer than the broker's request_ttl"));
         }
         self.arm_service(name);
     }
+
+    /// Sets the session's timer if it must fire earlier than it is set.
+    pub(super) fn arm_session(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let Some(due) = session.due().filter(|due| session.armed.is_none_or(|armed| *due < armed)) else { return };
+        session.armed = Some(due);
+        self.timers.push(Reverse((due, Timer::Session(key))));
+        self.sweep_timers();
+    }
+
+    fn on_session_timer(&mut self, now: Instant, at: Instant, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(&key).filter(|session| session.armed == Some(at)) else { return };
+        session.armed = None;
+        if session.forget_at.is_some_and(|forget_at| now >= forget_at) {
+            log::info!("a client that was away for too long is given up");
+            return self.drop_session(key);
+        }
+        if session.next_deadline.is_some_and(|deadline| now >= deadline) {
+            self.end_late_requests(now, key);
+        }
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        if session.open > 0
+            && now >= session.last_sent + session.heartbeat
+            && let Some(to) = session.peer.clone()
+        {
+            session.last_sent = now;
+            let frames = x1::control(&mut self.scratch, &Command::Heartbeat);
+            self.outputs.push_back(Transmit { to, frames });
+        }
+        self.arm_session(key);
+    }
+
+    /// Ends a session's requests whose time is over, wherever they are, and finds the next deadline.
+    fn end_late_requests(&mut self, now: Instant, key: SessionKey) {
+        let Some(session) = self.sessions.get(&key) else { return };
+        let deadlines = session.open_requests().filter_map(|id| Some((self.requests.get(&id)?.deadline?, id)));
+        let (mut late, mut next) = (Vec::<RequestId>::new(), None::<Instant>);
+        for (deadline, id) in deadlines {
+            if now >= deadline {
+                late.push(id);
+            } else {
+                next = next.into_iter().chain([deadline]).min();
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.next_deadline = next;
+        }
+        for id in late {
+            self.counters.expired += 1;
+            let holder = self.requests.get(&id).and_then(|request| request.holder.clone());
+            if let Some((worker, delivery)) = holder {
+                self.void_delivery(&worker, delivery);
+            }
+            self.fail(now, id, &expired("the request's time to live is over"));
+        }
+    }
+}
+
+fn expired<F>(text: &'static str) -> Outcome<'static, F> {
+    Outcome::Failure { kind: ErrorKind::Expired, code: 0, text, retryable: ErrorKind::Expired.is_retryable() }
 }

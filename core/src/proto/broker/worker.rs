@@ -1,21 +1,45 @@
 //! A registered worker, as the broker sees it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::proto::heartbeat::Heartbeat;
 use crate::proto::mdp::Version;
 
 use super::request::RequestId;
-use super::service::ServiceName;
+use super::service::{Place, ServiceName};
+
+/// What is spoken with a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    Mdp(Version),
+    X1,
+}
+
+impl Wire {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Wire::Mdp(version) => version.name(),
+            Wire::X1 => "x1",
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Worker {
     /// Tells this registration from an earlier one of the same routing id.
     pub(super) serial: u64,
-    pub(super) version: Version,
+    pub(super) wire: Wire,
     pub(super) service: ServiceName,
     pub(super) heartbeat: Heartbeat,
-    pub(super) state: WorkerState,
+    /// What the worker holds, by delivery, the oldest first.
+    pub(super) held: BTreeMap<u64, Delivery>,
+    /// How much it holds at most.
+    pub(super) capacity: u32,
+    /// Whether it wants nothing more.
+    pub(super) draining: bool,
+    /// Its place among the workers of its service that have room.
+    pub(super) place: Option<Place>,
     /// Whether the worker has shown that it beats while its handler runs. A Guide worker does not, so only of one that
     /// does is silence while busy a sign of death.
     pub(super) beats_while_busy: bool,
@@ -23,29 +47,34 @@ pub(super) struct Worker {
     pub(super) armed: Option<Instant>,
 }
 
+/// A request in a worker's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WorkerState {
-    /// Waits for work; its turn among the idle.
-    Idle { turn: u64 },
-    /// Holds a request since this moment.
-    Busy { delivery: u64, request: RequestId, since: Instant },
-    /// Took longer than `attempt_timeout`: the request was given to another, the worker still has to answer.
-    Overdue { delivery: u64, since: Instant },
+pub(super) struct Delivery {
+    /// `None` where nobody waits for the answer any more, which the worker still owes.
+    pub(super) request: Option<RequestId>,
+    pub(super) since: Instant,
 }
 
 impl Worker {
+    /// How much the worker holds.
+    pub(super) fn load(&self) -> u32 {
+        u32::try_from(self.held.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        !self.draining && self.load() < self.capacity
+    }
+
     /// When silence will mean that the worker is gone; `None` while it need not speak.
     pub(super) fn expiry(&self) -> Option<Instant> {
-        let obliged = matches!(self.state, WorkerState::Idle { .. }) || self.beats_while_busy;
+        let obliged = self.held.is_empty() || self.beats_while_busy;
         obliged.then(|| self.heartbeat.expiry())
     }
 
-    /// When the worker's attempt has lasted too long.
+    /// When the oldest attempt in the worker's hands has lasted too long.
     pub(super) fn attempt_ends(&self, limit: Option<Duration>) -> Option<Instant> {
-        match (self.state, limit) {
-            (WorkerState::Busy { since, .. }, Some(limit)) => Some(since + limit),
-            _ => None,
-        }
+        let limit = limit?;
+        self.held.values().find(|delivery| delivery.request.is_some()).map(|delivery| delivery.since + limit)
     }
 
     /// When the worker next needs attention.
@@ -57,8 +86,8 @@ impl Worker {
     /// A HEARTBEAT came; whether it wants an answer.
     pub(super) fn beat_heard(&mut self, now: Instant, interval: Duration) -> bool {
         // One beat may have crossed the request on its way; one that comes a whole interval later has not.
-        if let WorkerState::Busy { since, .. } | WorkerState::Overdue { since, .. } = self.state {
-            self.beats_while_busy |= now.saturating_duration_since(since) > interval;
+        if let Some((_, Delivery { since, .. })) = self.held.last_key_value() {
+            self.beats_while_busy |= now.saturating_duration_since(*since) > interval;
         }
         self.heartbeat.beat_heard(now)
     }

@@ -1,0 +1,203 @@
+//! Answers of workers, and what their clients hear of them: exactly one outcome for each request.
+
+use std::time::Instant;
+
+use crate::error::{ErrorKind, ServiceError};
+use crate::proto::failure;
+use crate::proto::frame::{Frame, Frames};
+use crate::proto::mdp::{self, Part, ToClient, Version};
+use crate::proto::mdpx::{Command, Failure};
+
+use super::request::{Body, Client, Joined, RequestId};
+use super::session::SessionKey;
+use super::{Broker, Transmit, hex, x1};
+
+/// What a worker says of a delivery.
+pub(super) enum Answer<F> {
+    /// A part of the reply; more follow.
+    Partial(Body<F>),
+    /// The reply, or its last part.
+    Final(Body<F>),
+    /// The handler failed.
+    Failure { kind: ErrorKind, code: u32, text: String, retryable: bool },
+    /// No handler has seen the request.
+    Returned,
+}
+
+/// How a request ends, for its client.
+pub(super) enum Outcome<'a, F> {
+    Reply(Body<F>),
+    Failure { kind: ErrorKind, code: u32, text: &'a str, retryable: bool },
+}
+
+impl<F: Frame> Broker<F> {
+    pub(super) fn on_answer(&mut self, now: Instant, peer: &[u8], delivery: Option<u64>, answer: Answer<F>) {
+        let Some(worker) = self.workers.get_mut(peer) else { return };
+        worker.heartbeat.heard(now);
+        let held = delivery.and_then(|delivery| Some((delivery, *worker.held.get(&delivery)?)));
+        let Some((delivery, held)) = held else {
+            self.counters.stray_replies += 1;
+            log::debug!("dropped an answer of worker {} that nobody waits for", hex(peer));
+            return;
+        };
+        if let Answer::Partial(body) = answer {
+            match held.request {
+                Some(request) => self.forward_part(now, peer, delivery, request, body),
+                None => self.counters.stray_replies += 1,
+            }
+            return;
+        }
+        worker.held.remove(&delivery);
+        let serial = worker.serial;
+        if worker.held.is_empty()
+            && let Some(service) = self.services.get_mut(&worker.service)
+        {
+            service.idle += 1;
+        }
+        match (held.request, answer) {
+            (Some(id), Answer::Final(body)) => self.finish(now, id, Outcome::Reply(body)),
+            (Some(id), Answer::Failure { kind, code, text, retryable }) => {
+                self.on_failure(now, id, serial, &Outcome::Failure { kind, code, text: &text, retryable }, retryable);
+            }
+            (Some(id), Answer::Returned) => {
+                if let Some(request) = self.requests.get_mut(&id) {
+                    request.attempts -= 1;
+                }
+                self.give_back(now, id, Some(serial));
+            }
+            (None, Answer::Returned) | (_, Answer::Partial(_)) => {}
+            (None, _) => self.counters.stray_replies += 1,
+        }
+        self.settle_worker(now, peer);
+    }
+
+    /// A handler failed: another one tries if it may.
+    fn on_failure(&mut self, now: Instant, id: RequestId, worker: u64, failure: &Outcome<'_, F>, retryable: bool) {
+        let again = (self.requests.get(&id))
+            .is_some_and(|request| retryable && request.parts == 0 && request.attempts < request.max_attempts);
+        if again {
+            self.give_back(now, id, Some(worker));
+        } else {
+            self.counters.failed += 1;
+            self.fail(now, id, failure);
+        }
+    }
+
+    /// A part of the reply: forwarded where the client's protocol has parts, kept for the final one where not.
+    fn forward_part(&mut self, now: Instant, worker: &[u8], delivery: u64, id: RequestId, body: Body<F>) {
+        let Some(request) = self.requests.get_mut(&id).filter(|request| !request.orphaned) else { return };
+        match &request.client {
+            Client::Mdp { version: Version::V01, .. } => {
+                let joined = request.joined.get_or_insert_with(|| Box::new(Joined { frames: Vec::new(), bytes: 0 }));
+                joined.bytes += body.cost();
+                joined.frames.extend(body.to_frames());
+                if joined.bytes > self.config.max_message_bytes {
+                    log::warn!("a reply of {:?} exceeds max_message_bytes when joined for 0.1", request.service);
+                    self.counters.exhausted += 1;
+                    self.void_delivery(worker, delivery);
+                    self.land(id);
+                    self.forget(id);
+                }
+            }
+            Client::Mdp { peer, version: Version::V02 } => {
+                request.parts += 1;
+                let service = F::copy_from(request.service.as_bytes());
+                let message = ToClient { service, part: Part::Partial, body: body.to_frames() };
+                let frames = Frames::from_vec(mdp::write_to_client(Version::V02, message));
+                self.outputs.push_back(Transmit { to: peer.clone(), frames });
+            }
+            Client::X1 { session, number } => {
+                let command = Command::Partial { number: *number, sequence: request.parts };
+                request.parts += 1;
+                let Some(session) = self.sessions.get_mut(session) else { return };
+                // A client that is away sees from the gap that parts were lost.
+                let Some(to) = session.peer.clone() else { return };
+                session.last_sent = now;
+                let frames =
+                    if body.is_x1() { body.readdressed(*number) } else { body.message(&command, &mut self.scratch) };
+                self.outputs.push_back(Transmit { to, frames });
+            }
+        }
+    }
+
+    /// The request has failed for good.
+    pub(super) fn fail(&mut self, now: Instant, id: RequestId, failure: &Outcome<'_, F>) {
+        let Outcome::Failure { kind, code, text, retryable } = *failure else { return };
+        self.finish(now, id, Outcome::Failure { kind, code, text, retryable });
+    }
+
+    /// The request's one outcome.
+    pub(super) fn finish(&mut self, now: Instant, id: RequestId, outcome: Outcome<'_, F>) {
+        self.land(id);
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        if request.orphaned {
+            self.counters.abandoned += 1;
+            return self.forget(id);
+        }
+        if matches!(outcome, Outcome::Reply(_)) {
+            self.counters.answered += 1;
+        }
+        let parts = request.parts;
+        match request.client.clone() {
+            Client::Mdp { peer, version } => {
+                let body = match outcome {
+                    Outcome::Reply(body) => {
+                        let mut body = body.to_frames();
+                        // A failure stands alone: the parts that came before it are not its beginning.
+                        if let Some(mut joined) = request.joined.take().filter(|_| failure::decode(&body).is_none()) {
+                            joined.frames.append(&mut body);
+                            body = joined.frames;
+                        }
+                        body
+                    }
+                    Outcome::Failure { kind: ErrorKind::ServiceError, code, text, .. } => {
+                        let failure = failure::encode(&ServiceError::new(code, text));
+                        failure.iter().map(F::copy_from).collect()
+                    }
+                    // The protocol has no word for it: the client's time will run out.
+                    Outcome::Failure { .. } => return self.forget(id),
+                };
+                let service = F::copy_from(request.service.as_bytes());
+                let message = ToClient { service, part: Part::Final, body };
+                let frames = Frames::from_vec(mdp::write_to_client(version, message));
+                self.outputs.push_back(Transmit { to: peer, frames });
+            }
+            Client::X1 { session, number } => match outcome {
+                Outcome::Reply(body) if body.is_x1() => {
+                    self.say_outcome(now, session, number, body.readdressed(number))
+                }
+                Outcome::Reply(body) => match failure::decode(&body.to_frames()) {
+                    Some(ServiceError { code, text, retryable }) => {
+                        let failure = Outcome::Failure { kind: ErrorKind::ServiceError, code, text: &text, retryable };
+                        self.say_failure(now, session, number, &failure);
+                    }
+                    None => {
+                        let command = Command::Final { number, sequence: parts };
+                        let frames = body.message(&command, &mut self.scratch);
+                        self.say_outcome(now, session, number, frames);
+                    }
+                },
+                failure => self.say_failure(now, session, number, &failure),
+            },
+        }
+        self.forget(id);
+    }
+
+    /// Says ERROR for a number of a session.
+    pub(super) fn say_failure(&mut self, now: Instant, session: SessionKey, number: u64, failure: &Outcome<'_, F>) {
+        let Outcome::Failure { kind, code, text, retryable } = *failure else { return };
+        let failure = Failure { kind: kind.number(), retryable, code, text };
+        let frames = x1::control(&mut self.scratch, &Command::Error { number, failure });
+        self.say_outcome(now, session, number, frames);
+    }
+
+    /// Says the outcome of a number of a session, and keeps it until the client has acknowledged it.
+    pub(super) fn say_outcome(&mut self, now: Instant, session: SessionKey, number: u64, frames: Frames<F>) {
+        let Some(session) = self.sessions.get_mut(&session) else { return };
+        session.keep(number, frames.clone());
+        if let Some(to) = session.peer.clone() {
+            session.last_sent = now;
+            self.outputs.push_back(Transmit { to, frames });
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A session of an MDPX client: what it has asked, and what it has not yet said to have heard.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::proto::frame::{Frame, Frames, RoutingId};
+use crate::proto::mdpx::SessionId;
+
+use super::request::{RequestId, cost};
+
+/// Outcomes kept for one session may take this many bytes. The oldest go first.
+const MAX_KEPT_BYTES: usize = 64 << 20;
+
+/// The broker's own number of a session; no other has had it.
+pub(super) type SessionKey = u64;
+
+#[derive(Debug)]
+pub(super) struct Session<F> {
+    pub(super) id: SessionId,
+    pub(super) secret: [u8; 16],
+    /// The connection; `None` while the client is away.
+    pub(super) peer: Option<RoutingId>,
+    /// The interval at which the client wants to hear from us while it waits.
+    pub(super) heartbeat: Duration,
+    pub(super) liveness: u32,
+    pub(super) last_sent: Instant,
+    /// The highest number of a request so far. A lower one that is not in the table has had its outcome.
+    pub(super) highest: u64,
+    slots: BTreeMap<u64, Slot<F>>,
+    /// How many of the slots are open.
+    pub(super) open: usize,
+    kept_bytes: usize,
+    /// No deadline of an open request is earlier than this.
+    pub(super) next_deadline: Option<Instant>,
+    /// When a client that is away is given up.
+    pub(super) forget_at: Option<Instant>,
+    /// When the session's timer will fire.
+    pub(super) armed: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Slot<F> {
+    /// The request has no outcome yet.
+    Open(RequestId),
+    /// The outcome, until the client says that it has it.
+    Kept(Box<Frames<F>>),
+}
+
+/// What the session knows of a number.
+pub(super) enum Known<F> {
+    /// It was never used.
+    New,
+    /// The request waits or runs.
+    Open(RequestId),
+    /// This was the outcome.
+    Kept(Frames<F>),
+    /// It has had its outcome, which is not kept any more.
+    Gone,
+}
+
+impl<F: Frame> Session<F> {
+    pub(super) fn new(id: SessionId, secret: [u8; 16], now: Instant) -> Self {
+        Session {
+            id,
+            secret,
+            peer: None,
+            heartbeat: Duration::ZERO,
+            liveness: 1,
+            last_sent: now,
+            highest: 0,
+            slots: BTreeMap::new(),
+            open: 0,
+            kept_bytes: 0,
+            next_deadline: None,
+            forget_at: None,
+            armed: None,
+        }
+    }
+
+    pub(super) fn know(&self, number: u64) -> Known<F> {
+        if number > self.highest {
+            return Known::New;
+        }
+        match self.slots.get(&number) {
+            Some(Slot::Open(id)) => Known::Open(*id),
+            Some(Slot::Kept(frames)) => Known::Kept(Frames::clone(frames)),
+            None => Known::Gone,
+        }
+    }
+
+    /// A request is taken in.
+    pub(super) fn begin(&mut self, number: u64, id: RequestId) {
+        self.slots.insert(number, Slot::Open(id));
+        self.open += 1;
+    }
+
+    /// The number's outcome is there, and is kept.
+    pub(super) fn keep(&mut self, number: u64, frames: Frames<F>) {
+        self.kept_bytes += cost(&frames);
+        if let Some(Slot::Open(_)) = self.slots.insert(number, Slot::Kept(Box::new(frames))) {
+            self.open -= 1;
+        }
+        if self.kept_bytes > MAX_KEPT_BYTES {
+            self.shed();
+        }
+    }
+
+    /// The number is over without an outcome: its request was given up.
+    pub(super) fn end(&mut self, number: u64) {
+        if let Some(Slot::Open(_)) = self.slots.get(&number) {
+            self.slots.remove(&number);
+            self.open -= 1;
+        }
+    }
+
+    /// The client has all outcomes up to this number.
+    pub(super) fn acknowledge(&mut self, number: u64) {
+        // A request that is still open ends the look: a client that says it has that one's outcome is mistaken.
+        while let Some(first) = self.slots.first_entry()
+            && *first.key() <= number
+            && let Slot::Kept(_) = first.get()
+        {
+            if let Slot::Kept(frames) = first.remove() {
+                self.kept_bytes -= cost(&frames);
+            }
+        }
+    }
+
+    /// The requests without an outcome, in the order of their numbers.
+    pub(super) fn open_requests(&self) -> impl Iterator<Item = RequestId> {
+        self.slots.values().filter_map(|slot| match slot {
+            Slot::Open(id) => Some(*id),
+            Slot::Kept(_) => None,
+        })
+    }
+
+    /// Whether there is nothing that the client could come back for.
+    pub(super) fn is_settled(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept_bytes
+    }
+
+    /// When the session next needs attention.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let beat = (self.open > 0 && self.peer.is_some()).then(|| self.last_sent + self.heartbeat);
+        let deadline = self.next_deadline.filter(|_| self.open > 0);
+        beat.into_iter().chain(deadline).chain(self.forget_at).min()
+    }
+
+    /// Forgets the oldest outcomes until the rest takes half of what it may.
+    fn shed(&mut self) {
+        let kept_bytes = &mut self.kept_bytes;
+        self.slots.retain(|_, slot| match slot {
+            Slot::Kept(frames) if *kept_bytes > MAX_KEPT_BYTES / 2 => {
+                *kept_bytes -= cost(frames);
+                false
+            }
+            _ => true,
+        });
+    }
+}

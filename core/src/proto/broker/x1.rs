@@ -1,0 +1,354 @@
+//! What peers of MDPX say.
+
+use std::time::{Duration, Instant};
+
+use crate::error::ErrorKind;
+use crate::proto::frame::{Frame, Frames, RoutingId};
+use crate::proto::mdpx::{self, Command, Failure, SessionId};
+use crate::proto::mmi;
+
+use super::outcome::{Answer, Outcome};
+use super::request::{Body, Client, RequestId};
+use super::service::ServiceName;
+use super::session::{Known, Session, SessionKey};
+use super::worker::Wire;
+use super::{Broker, Registration, Transmit, hex};
+
+/// Milliseconds of MDPX for a duration; what does not fit is as long as it can be.
+pub(super) fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+}
+
+/// A message without a body. `scratch` is memory to write in.
+pub(super) fn control<F: Frame>(scratch: &mut Vec<u8>, command: &Command<'_>) -> Frames<F> {
+    scratch.clear();
+    mdpx::write(scratch, command, &[]);
+    let mut frames = Frames::new();
+    frames.push(F::copy_from(scratch));
+    frames
+}
+
+impl<F: Frame> Broker<F> {
+    pub(super) fn handle_x1(&mut self, now: Instant, peer: &[u8], message: Frames<F>) {
+        let Some(header) = message.first() else { return };
+        let read = match mdpx::read(header.as_ref(), message.len() - 1) {
+            Ok(read) => read,
+            Err(reason) => return self.on_malformed(now, peer, reason),
+        };
+        let layout = read.layout;
+        match read.command {
+            Command::Hello { session, secret, heartbeat_ms, liveness } => {
+                self.on_hello(now, peer, session, secret, (heartbeat_ms, liveness));
+            }
+            Command::Request { number, acked, ttl_ms, max_attempts, fail_fast, service } => {
+                let Some(session) = self.session_of(peer) else { return };
+                let ask = Ask { number, acked, ttl_ms, max_attempts, fail_fast };
+                if mmi::is_reserved(service) {
+                    let body = Body::of_message(message.clone(), layout);
+                    self.on_question(now, session, ask, service, &body);
+                } else {
+                    // The name goes its own way; the header goes with the body.
+                    let Some(name) = self.name(service) else { return };
+                    self.on_x1_request(now, session, ask, name, Body::of_message(message, layout));
+                }
+            }
+            Command::Cancel { number } => {
+                let Some(session) = self.session_of(peer) else { return };
+                if let Some(Known::Open(id)) = self.sessions.get(&session).map(|session| session.know(number)) {
+                    self.counters.cancelled += 1;
+                    self.withdraw(id);
+                }
+            }
+            Command::Ack { number } => {
+                let Some(session) = self.session_of(peer) else { return };
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.acknowledge(number);
+                }
+            }
+            Command::Ready { capacity, heartbeat_ms, liveness: _, service } => {
+                self.on_x1_ready(now, peer, service, capacity, heartbeat_ms);
+            }
+            Command::WorkerPartial { delivery, sequence: _ } => {
+                let body = Body::of_message(message, layout);
+                self.on_x1_answer(now, peer, delivery, Answer::Partial(body));
+            }
+            Command::WorkerFinal { delivery, sequence: _ } => {
+                let body = Body::of_message(message, layout);
+                self.on_x1_answer(now, peer, delivery, Answer::Final(body));
+            }
+            Command::WorkerError { delivery, failure } => {
+                let answer = Answer::Failure {
+                    kind: ErrorKind::from_number(failure.kind).unwrap_or(ErrorKind::Internal),
+                    code: failure.code,
+                    text: failure.text.to_owned(),
+                    retryable: failure.retryable,
+                };
+                self.on_x1_answer(now, peer, delivery, answer);
+            }
+            Command::Return { delivery } => self.on_x1_answer(now, peer, delivery, Answer::Returned),
+            Command::Drain => {
+                if self.known_worker(now, peer, Wire::X1)
+                    && let Some(worker) = self.workers.get_mut(peer)
+                {
+                    worker.heartbeat.heard(now);
+                    worker.draining = true;
+                    self.settle_worker(now, peer);
+                }
+            }
+            Command::Heartbeat => {
+                if self.clients.contains_key(peer) {
+                    let frames = control(&mut self.scratch, &Command::Heartbeat);
+                    self.outputs.push_back(Transmit { to: peer.into(), frames });
+                } else if self.known_worker(now, peer, Wire::X1) {
+                    self.on_beat(now, peer);
+                }
+            }
+            Command::Disconnect { .. } => {
+                self.remove_worker(now, peer);
+                if let Some(session) = self.clients.get(peer).copied() {
+                    self.drop_session(session);
+                }
+            }
+            Command::ClientWelcome { .. }
+            | Command::Partial { .. }
+            | Command::Final { .. }
+            | Command::Error { .. }
+            | Command::WorkerWelcome { .. }
+            | Command::Deliver { .. }
+            | Command::WorkerCancel { .. } => self.on_malformed(now, peer, "a command that only a broker sends"),
+        }
+    }
+
+    fn on_malformed(&mut self, now: Instant, peer: &[u8], reason: &'static str) {
+        self.counters.malformed += 1;
+        log::debug!("dropped a message of peer {}: {reason}", hex(peer));
+        if self.workers.contains_key(peer) {
+            self.expel(now, peer, Wire::X1, reason);
+        }
+    }
+
+    /// The session of a connection. Whoever has none is told so, that it may say HELLO (again).
+    fn session_of(&mut self, peer: &[u8]) -> Option<SessionKey> {
+        let session = self.clients.get(peer).copied();
+        if session.is_none() {
+            self.say_disconnect(peer.into(), Wire::X1, "no session: say HELLO first");
+        }
+        session
+    }
+
+    fn granted(&self, heartbeat_ms: u32) -> Duration {
+        Duration::from_millis(u64::from(heartbeat_ms)).clamp(self.config.heartbeat_min, self.config.heartbeat_max)
+    }
+
+    fn on_hello(&mut self, now: Instant, peer: &[u8], id: SessionId, secret: [u8; 16], beats: (u32, u8)) {
+        let refuse = |broker: &mut Self, kind: ErrorKind, text: &str| {
+            log::warn!("refused the session of peer {}: {text}", hex(peer));
+            let frames = control(&mut broker.scratch, &Command::Disconnect { kind: kind.number(), text });
+            broker.outputs.push_back(Transmit { to: peer.into(), frames });
+        };
+        if self.workers.contains_key(peer) {
+            return self.on_malformed(now, peer, "HELLO from a worker");
+        }
+        let known = self.session_keys.get(&id).copied();
+        let secret_of = |key| self.sessions.get(&key).map(|session| session.secret);
+        if known.is_some_and(|key| secret_of(key) != Some(secret)) {
+            return refuse(self, ErrorKind::Denied, "the session belongs to somebody else");
+        }
+        let resumed = known.is_some();
+        if !resumed && self.sessions.len() >= self.config.max_sessions {
+            return refuse(self, ErrorKind::QueueFull, "max_sessions is reached");
+        }
+        if let Some(other) = self.clients.get(peer).copied().filter(|other| Some(*other) != known) {
+            self.drop_session(other);
+        }
+        let heartbeat = self.granted(beats.0);
+        let key = known.unwrap_or_else(|| {
+            self.last_turn += 1;
+            self.session_keys.insert(id, self.last_turn);
+            self.last_turn
+        });
+        let session = self.sessions.entry(key).or_insert_with(|| Session::new(id, secret, now));
+        let peer = RoutingId::from(peer);
+        let before = session.peer.replace(peer.clone());
+        session.heartbeat = heartbeat;
+        session.liveness = u32::from(beats.1).max(1);
+        session.forget_at = None;
+        session.last_sent = now;
+        if let Some(before) = before.filter(|before| *before != peer) {
+            self.clients.remove(&before);
+        }
+        self.clients.insert(peer.clone(), key);
+        let welcome = Command::ClientWelcome {
+            resumed,
+            heartbeat_ms: milliseconds(heartbeat),
+            liveness: beats.1.max(1),
+            credit: self.config.credit,
+            max_message: self.config.max_message_bytes as u64,
+        };
+        let frames = control(&mut self.scratch, &welcome);
+        self.outputs.push_back(Transmit { to: peer, frames });
+        self.arm_session(key);
+    }
+
+    /// Takes note of the number. `None` where it was used before: what is known of it has been said.
+    fn begin(&mut self, key: SessionKey, ask: &Ask) -> Option<()> {
+        let session = self.sessions.get_mut(&key)?;
+        session.acknowledge(ask.acked);
+        let known = session.know(ask.number);
+        match known {
+            Known::New => {
+                session.highest = ask.number;
+                Some(())
+            }
+            // It waits or runs: its outcome will come over the new connection.
+            Known::Open(_) => None,
+            Known::Kept(frames) => {
+                self.counters.repeated += 1;
+                if let Some(to) = session.peer.clone() {
+                    self.outputs.push_back(Transmit { to, frames });
+                }
+                None
+            }
+            Known::Gone => {
+                self.counters.repeated += 1;
+                if let Some(to) = session.peer.clone() {
+                    let failure = Failure {
+                        kind: ErrorKind::Expired.number(),
+                        retryable: false,
+                        code: 0,
+                        text: "the request has had its outcome, which is not kept any more",
+                    };
+                    let error = Command::Error { number: ask.number, failure };
+                    let frames = control(&mut self.scratch, &error);
+                    self.outputs.push_back(Transmit { to, frames });
+                }
+                None
+            }
+        }
+    }
+
+    fn on_question(&mut self, now: Instant, session: SessionKey, ask: Ask, service: &[u8], body: &Body<F>) {
+        if self.begin(session, &ask).is_some() {
+            let reply = Body::of_frames(self.manage(now, service, body.first()));
+            let command = Command::Final { number: ask.number, sequence: 0 };
+            let frames = reply.message(&command, &mut self.scratch);
+            self.say_outcome(now, session, ask.number, frames);
+        }
+    }
+
+    fn on_x1_request(&mut self, now: Instant, session: SessionKey, ask: Ask, name: ServiceName, body: Body<F>) {
+        if self.begin(session, &ask).is_none() {
+            return;
+        }
+        let Some(open) = self.sessions.get(&session).map(|session| session.open) else { return };
+        let admitted = if open >= self.config.credit as usize {
+            Err((ErrorKind::QueueFull, "more requests outstanding than the credit allows"))
+        } else {
+            self.admit(&name, &body)
+        };
+        let is_served = || self.services.get(&name).is_some_and(|service| service.workers > 0);
+        let admitted = match admitted {
+            Ok(()) if ask.fail_fast && !is_served() => Err((ErrorKind::NoWorker, "no worker serves the service")),
+            admitted => admitted,
+        };
+        if let Err((kind, text)) = admitted {
+            self.counters.refused += 1;
+            let outcome = Outcome::Failure { kind, code: 0, text, retryable: kind.is_retryable() };
+            return self.say_failure(now, session, ask.number, &outcome);
+        }
+        let mut request = self.request(now, Client::X1 { session, number: ask.number }, name, body);
+        if ask.max_attempts > 0 {
+            request.max_attempts = u32::from(ask.max_attempts);
+        }
+        if ask.ttl_ms > 0 {
+            request.deadline = Some(now + Duration::from_millis(u64::from(ask.ttl_ms)));
+        }
+        let deadline = request.deadline;
+        let key = session;
+        if let Some(session) = self.sessions.get_mut(&key) {
+            if session.open == 0 {
+                // The client begins to wait: the first beat is a whole interval away.
+                session.last_sent = now;
+                session.next_deadline = None;
+            }
+            session.begin(ask.number, self.last_request + 1);
+            session.next_deadline = session.next_deadline.into_iter().chain(deadline).min();
+        }
+        self.accept(now, request);
+        self.arm_session(key);
+    }
+
+    fn on_x1_ready(&mut self, now: Instant, peer: &[u8], service: &[u8], capacity: u32, heartbeat_ms: u32) {
+        if self.clients.contains_key(peer) {
+            return self.on_malformed(now, peer, "READY from a client");
+        }
+        if let Some(worker) = self.workers.get_mut(peer) {
+            if worker.wire == Wire::X1 && worker.service.as_bytes() == service {
+                worker.heartbeat.heard(now);
+                worker.capacity = capacity;
+                self.settle_worker(now, peer);
+            } else {
+                self.expel(now, peer, Wire::X1, "READY for another service than before");
+            }
+            return;
+        }
+        let heartbeat = self.granted(heartbeat_ms);
+        let registration = Registration { wire: Wire::X1, service, capacity, heartbeat };
+        if let Err(why) = self.register(now, peer, registration) {
+            log::warn!("refused worker {}: {why}", hex(peer));
+            return self.say_disconnect(peer.into(), Wire::X1, why);
+        }
+        let welcome = Command::WorkerWelcome {
+            heartbeat_ms: milliseconds(heartbeat),
+            liveness: u8::try_from(self.config.liveness).unwrap_or(u8::MAX),
+            max_message: self.config.max_message_bytes as u64,
+        };
+        let frames = control(&mut self.scratch, &welcome);
+        self.outputs.push_back(Transmit { to: peer.into(), frames });
+        self.settle_worker(now, peer);
+    }
+
+    fn on_x1_answer(&mut self, now: Instant, peer: &[u8], delivery: u64, answer: Answer<F>) {
+        if self.known_worker(now, peer, Wire::X1) {
+            self.on_answer(now, peer, Some(delivery), answer);
+        } else {
+            self.counters.stray_replies += 1;
+        }
+    }
+
+    /// The connection of a session is gone. What the client asked goes on for a while: it may come back.
+    pub(super) fn detach_session(&mut self, now: Instant, peer: &[u8]) {
+        let Some(key) = self.clients.remove(peer) else { return };
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        session.peer = None;
+        if session.is_settled() {
+            self.drop_session(key);
+        } else {
+            session.forget_at = Some(now + session.heartbeat * session.liveness);
+            self.arm_session(key);
+        }
+    }
+
+    /// The client will not come back.
+    pub(super) fn drop_session(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.remove(&key) else { return };
+        self.session_keys.remove(&session.id);
+        if let Some(peer) = &session.peer {
+            self.clients.remove(peer);
+        }
+        let open: Vec<RequestId> = session.open_requests().collect();
+        for id in open {
+            self.counters.abandoned += 1;
+            self.withdraw(id);
+        }
+    }
+}
+
+/// What a client asks for beside service and body.
+pub(super) struct Ask {
+    number: u64,
+    acked: u64,
+    ttl_ms: u32,
+    max_attempts: u16,
+    fail_fast: bool,
+}
