@@ -345,7 +345,8 @@ impl Connection {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let Some(dealer) = &self.dealer else { return Ok(()) };
+        // In a child of fork() the socket is the parent's.
+        let Some(dealer) = self.dealer.as_ref().filter(|_| self.origin.is_here()) else { return Ok(()) };
         let before = self.unsent.len();
         while let Some(frames) = self.unsent.front() {
             if !dealer.try_send(frames)? {
