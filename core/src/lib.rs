@@ -12,7 +12,9 @@ pub mod client;
 pub mod error;
 pub mod event;
 mod fork;
+mod identity;
 pub mod message;
+mod notices;
 pub mod options;
 pub mod properties;
 pub mod proto;
@@ -30,7 +32,7 @@ pub use options::{BrokerOptions, ClientOptions, Protocol, RequestOptions, Worker
 pub use properties::Properties;
 pub use transport::{Capability, Libzmq, libzmq};
 pub use wait::{Check, Wake};
-pub use worker::{Request, Stop, Worker, serve};
+pub use worker::{CancelToken, Request, Stop, Worker, serve};
 
 /// The version of this library, for example `0.1.0`.
 pub const fn version() -> &'static str {

@@ -1,33 +1,44 @@
-//! The I/O side of a worker: its sessions, each with a connection of its own.
+//! The I/O side of a worker. Over MDPX it is one session that has many requests in hand. Over MDP/0.1 and 0.2 a session
+//! has one, so there are as many sessions as handlers, each with a connection of its own. The first finds out which it
+//! is, and goes on finding out each time it connects.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind};
-use crate::options::WorkerOptions;
+use crate::error::{Error, ErrorKind, ServiceError};
+use crate::options::{Protocol, WorkerOptions};
 use crate::proto::worker::{Answer, Worker as Machine, WorkerConfig, WorkerOutput};
 use crate::transport::{Dealer, DealerOptions, Received, seed};
+use crate::worker::Delivered;
 
-use super::desk::{Desk, Room};
+use super::desk::{Answers, Desk};
 use super::link::Link;
 use super::reactor::Io;
 use super::timers::Owner;
 
 /// How many messages of one session are read before the others have their turn.
-const BATCH: usize = 16;
+const BATCH: usize = 64;
 /// How long a closed connection's last messages, DISCONNECT among them, may take to go out.
 const LINGER: Duration = Duration::from_secs(1);
 /// First pause of libzmq before it connects again. A broker that is back is found quickly.
 const RECONNECT_MIN: Duration = Duration::from_millis(100);
+/// A request's number is its session's and, in so many bits, its own within the session.
+const NUMBER_BITS: u32 = 40;
+/// The session that finds out what the broker speaks.
+const FIRST: usize = 0;
 
 pub(super) struct Crew {
     id: u64,
     options: Arc<WorkerOptions>,
     dealer: DealerOptions,
     desk: Arc<Desk>,
-    sessions: Vec<Session>,
-    /// Sessions that are not closed.
-    open: usize,
+    /// Those that are not closed. A number is never used again: answers may still be on their way to it.
+    sessions: BTreeMap<usize, Session>,
+    last_session: usize,
+    /// What the first session speaks, as far as the others have been adapted to it.
+    protocol: Option<Protocol>,
+    draining: bool,
     /// Why the worker had to end, unless it was asked to.
     failure: Option<Error>,
     /// Whether the worker's end has been told.
@@ -37,7 +48,7 @@ pub(super) struct Crew {
 struct Session {
     machine: Machine,
     link: Link,
-    room: Arc<Room>,
+    answers: Arc<Answers>,
     timer: Option<Instant>,
 }
 
@@ -49,28 +60,51 @@ impl Crew {
             reconnect_max: options.reconnect,
             max_message_bytes: options.max_message_bytes,
         };
-        let session = || Session {
-            machine: Machine::new(WorkerConfig::from(&*options), io.now, seed()),
-            link: Link::default(),
-            room: Arc::default(),
-            timer: None,
+        let mut crew = Crew {
+            id,
+            options,
+            dealer,
+            desk,
+            sessions: BTreeMap::new(),
+            last_session: FIRST,
+            protocol: None,
+            draining: false,
+            failure: None,
+            ended: false,
         };
-        let sessions: Vec<_> = std::iter::repeat_with(session).take(options.concurrency).collect();
-        let open = sessions.len();
-        Crew { id, options, dealer, desk, sessions, open, failure: None, ended: false }
+        let protocol = crew.options.protocol;
+        crew.add_session(io.now, FIRST, protocol);
+        crew
     }
 
-    /// Connects and registers every session.
+    /// Connects and registers.
     pub(super) fn open(&mut self, io: &mut Io) {
-        self.each(io, |_, _| {});
+        self.settle(io, FIRST);
     }
 
     /// Takes no new work; sessions end when what they have in hand is answered.
     pub(super) fn drain(&mut self, io: &mut Io) {
+        self.draining = true;
+        let mut untaken = Vec::new();
+        if self.protocol == Some(Protocol::X1) {
+            // What has come and what nobody has received is given back as what it is: unseen.
+            self.ready(io, FIRST);
+            untaken = self.desk.take_untaken();
+        }
         self.each(io, |machine, now| machine.drain(now));
+        for request in untaken {
+            let (index, number) = split(request.id());
+            if let Some(session) = self.sessions.get_mut(&index) {
+                session.machine.take_back(io.now, number);
+            }
+            self.settle(io, index);
+            // Its answer finds nothing to answer any more.
+            drop(request);
+        }
     }
 
     pub(super) fn close(&mut self, io: &mut Io) {
+        self.draining = true;
         self.each(io, |machine, now| machine.close(now));
     }
 
@@ -79,19 +113,19 @@ impl Crew {
     }
 
     pub(super) fn interests(&self) -> impl Iterator<Item = (Owner, &Dealer, bool)> {
-        self.sessions.iter().enumerate().filter_map(|(index, session)| {
+        self.sessions.iter().filter_map(|(index, session)| {
             let (dealer, writable) = session.link.interest()?;
-            Some((Owner::Session(self.id, index), dealer, writable))
+            Some((Owner::Session(self.id, *index), dealer, writable))
         })
     }
 
     /// A session's connection is readable or writable.
     pub(super) fn ready(&mut self, io: &mut Io, index: usize) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
+        let Some(session) = self.sessions.get_mut(&index) else { return };
         session.flush(io.now);
         self.settle(io, index);
         for _ in 0..BATCH {
-            let session = &mut self.sessions[index];
+            let Some(session) = self.sessions.get_mut(&index) else { return };
             match session.link.recv() {
                 Ok(Received::Nothing) => break,
                 Ok(Received::Message(frames)) => session.machine.handle_message(io.now, frames),
@@ -106,36 +140,83 @@ impl Crew {
     pub(super) fn session_due(&mut self, io: &mut Io, index: usize) {
         // A heartbeat may be there already: only what is missing after this is silence.
         self.ready(io, index);
-        let Some(session) = self.sessions.get_mut(index) else { return };
+        let Some(session) = self.sessions.get_mut(&index) else { return };
         if session.machine.poll_timeout().is_some_and(|due| due <= io.now) {
             session.machine.handle_timeout(io.now);
             self.settle(io, index);
         }
+        // Messages only put off what is due, and leave the timer as it is. Here it is set anew.
+        if let Some(session) = self.sessions.get_mut(&index) {
+            io.timers.set(Owner::Session(self.id, index), &mut session.timer, session.machine.poll_timeout());
+        }
     }
 
     /// A handler answers.
-    pub(super) fn answer(&mut self, io: &mut Io, index: usize, number: u64, answer: Answer) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        session.room.arrive(&answer);
-        if let Err(error) = session.machine.answer(io.now, number, answer) {
-            // Its size was checked before it came here, so this is for completeness: the requester must hear something.
-            log::warn!("{}: an answer was refused: {error}", self.options.service);
-            let failure = crate::error::ServiceError::new(500, error.to_string());
-            let _ = session.machine.answer(io.now, number, Answer::Failure(failure));
+    pub(super) fn answer(&mut self, io: &mut Io, id: u64, answer: Answer) {
+        let last = !matches!(answer, Answer::Partial(_));
+        let (index, number) = split(id);
+        if let Some(session) = self.sessions.get_mut(&index) {
+            session.answers.room.arrive(&answer);
+            if let Err(error) = session.machine.answer(io.now, number, answer) {
+                // The handler may have kept to its own limit, and the broker has a smaller one. The requester must hear
+                // something.
+                log::warn!("{}: an answer was refused: {error}", self.options.service);
+                let failure = ServiceError::new(500, error.to_string());
+                let _ = session.machine.answer(io.now, number, Answer::Failure(failure));
+            }
+            self.settle(io, index);
         }
-        self.settle(io, index);
+        if last {
+            self.desk.cancellations().forget(id);
+        }
+    }
+
+    fn add_session(&mut self, now: Instant, index: usize, protocol: Protocol) {
+        let config = WorkerConfig { protocol, ..WorkerConfig::from(&*self.options) };
+        let session = Session {
+            machine: Machine::new(config, now, seed()),
+            link: Link::default(),
+            answers: self.desk.answers(),
+            timer: None,
+        };
+        self.sessions.insert(index, session);
     }
 
     fn each(&mut self, io: &mut Io, act: impl Fn(&mut Machine, Instant)) {
-        for index in 0..self.sessions.len() {
-            act(&mut self.sessions[index].machine, io.now);
+        for index in self.indexes() {
+            if let Some(session) = self.sessions.get_mut(&index) {
+                act(&mut session.machine, io.now);
+            }
             self.settle(io, index);
         }
     }
 
-    /// Does what a session's machine wants done, and sets its timer.
+    fn indexes(&self) -> Vec<usize> {
+        self.sessions.keys().copied().collect()
+    }
+
+    /// The first session speaks something else than before: over MDPX it does all the work, otherwise others share it.
+    fn adapt(&mut self, io: &mut Io, protocol: Protocol) {
+        self.protocol = Some(protocol);
+        for index in self.indexes().into_iter().filter(|index| *index != FIRST) {
+            if let Some(session) = self.sessions.get_mut(&index) {
+                session.machine.drain(io.now);
+            }
+            self.settle(io, index);
+        }
+        if protocol != Protocol::X1 {
+            for _ in 1..self.options.concurrency {
+                self.last_session += 1;
+                self.add_session(io.now, self.last_session, protocol);
+                self.settle(io, self.last_session);
+            }
+        }
+    }
+
+    /// Does what a session's machine wants done, and sees to its timer.
     fn settle(&mut self, io: &mut Io, index: usize) {
-        let session = &mut self.sessions[index];
+        let Some(session) = self.sessions.get_mut(&index) else { return };
+        let mut closed = false;
         while let Some(output) = session.machine.poll_output() {
             match output {
                 WorkerOutput::Connect { endpoint } => {
@@ -155,19 +236,44 @@ impl Crew {
                     session.flush(io.now);
                 }
                 WorkerOutput::Close => session.link.close(),
-                WorkerOutput::Request { number, body } => {
-                    self.desk.request(index, &session.room, number, body, &mut io.wakes);
+                WorkerOutput::Request { number, body, attempt, deadline, key: _ } => {
+                    let delivered = Delivered { id: join(index, number), body, attempt, deadline };
+                    self.desk.request(delivered, &session.answers, &mut io.wakes);
+                }
+                WorkerOutput::Cancelled { number } => self.desk.cancelled(join(index, number), &mut io.wakes),
+                WorkerOutput::Event(event) => {
+                    // The worker is one, however many connections it needs.
+                    if let Some(hook) = self.options.on_event.as_ref().filter(|_| index == FIRST) {
+                        io.wakes.event(Some(hook), event);
+                    }
                 }
                 WorkerOutput::Closed => {
                     session.link.close();
-                    self.open -= 1;
+                    closed = true;
                 }
             }
         }
-        session.room.set_unsent(session.link.unsent_cost());
+        let cost = session.link.unsent_cost();
+        session.answers.room.set_unsent(cost);
+        let protocol = session.machine.protocol();
+        if let Some(protocol) = protocol {
+            session.answers.set_protocol(protocol);
+        }
         let due = session.machine.poll_timeout();
-        io.timers.set(Owner::Session(self.id, index), &mut session.timer, due);
-        if self.open == 0 && !self.ended {
+        if due.is_none() || session.timer.is_none_or(|timer| due.is_some_and(|due| due < timer)) {
+            io.timers.set(Owner::Session(self.id, index), &mut session.timer, due);
+        }
+        if closed {
+            self.sessions.remove(&index);
+        }
+        if let Some(protocol) = protocol
+            && index == FIRST
+            && !self.draining
+            && Some(protocol) != self.protocol
+        {
+            self.adapt(io, protocol);
+        }
+        if self.sessions.is_empty() && !self.ended {
             self.ended = true;
             self.desk.closed(self.failure.take(), &mut io.wakes);
         }
@@ -176,8 +282,10 @@ impl Crew {
 
 impl Session {
     fn flush(&mut self, now: Instant) {
-        if let Err(error) = self.link.flush() {
-            self.lose(now, &error);
+        match self.link.flush() {
+            Ok(0) => {}
+            Ok(_) => self.machine.handle_sent(now),
+            Err(error) => self.lose(now, &error),
         }
     }
 
@@ -187,4 +295,12 @@ impl Session {
         self.link.close();
         self.machine.handle_disconnected(now);
     }
+}
+
+fn join(session: usize, number: u64) -> u64 {
+    (session as u64) << NUMBER_BITS | number
+}
+
+fn split(id: u64) -> (usize, u64) {
+    ((id >> NUMBER_BITS) as usize, id & ((1 << NUMBER_BITS) - 1))
 }

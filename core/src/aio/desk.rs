@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options::{Protocol, WorkerOptions};
 use crate::proto::worker::Answer;
-use crate::worker::{Request, Responder};
+use crate::worker::{Cancellations, Delivered, Request, Responder};
 
 use super::command::Command;
 use super::inbox::Inbox;
@@ -32,6 +32,11 @@ pub struct WorkerEvent {
 pub enum WorkerEventKind {
     /// A request came, to be answered through it.
     Request(Request),
+    /// Nobody waits for the answer to this request any more (MDPX only). It is still owed, and dropped when it comes.
+    Cancelled {
+        /// The request's number, see [`Request::id`].
+        id: u64,
+    },
     /// The worker has ended: drained or closed, or for this reason. Nothing follows.
     Closed(Option<Error>),
 }
@@ -45,12 +50,12 @@ pub(super) struct Desk {
     service: Arc<str>,
     /// Where requests go; `None` where they wait here to be received.
     inbox: Option<(Arc<Inbox<WorkerEvent>>, u64)>,
+    cancellations: Cancellations,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// At most one for each session.
     requests: VecDeque<Request>,
     /// Tasks that wait for a request, or for the end. Each is asked again when something happens.
     wakers: Vec<(u64, Waker)>,
@@ -70,30 +75,67 @@ impl Desk {
         inbox: Option<(Arc<Inbox<WorkerEvent>>, u64)>,
     ) -> Arc<Desk> {
         let service = Arc::from(&*options.service);
-        Arc::new(Desk { worker, queue, options, service, inbox, state: Mutex::default() })
+        Arc::new(Desk {
+            worker,
+            queue,
+            options,
+            service,
+            inbox,
+            cancellations: Cancellations::default(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// What takes the answers of one session's requests to it.
+    pub(super) fn answers(self: &Arc<Desk>) -> Arc<Answers> {
+        Arc::new(Answers {
+            desk: self.clone(),
+            room: Room::default(),
+            joins: AtomicBool::new(false),
+            joined: AtomicUsize::new(0),
+        })
     }
 
     /// A request came.
-    pub(super) fn request(&self, session: usize, room: &Arc<Room>, number: u64, body: Message, wakes: &mut Wakes) {
-        let responder = Answers {
-            queue: self.queue.clone(),
-            worker: self.worker,
-            session,
-            room: room.clone(),
-            protocol: self.options.protocol,
-            limit: self.options.max_message_bytes,
-            joined: AtomicUsize::new(0),
-        };
-        let request = Request::new(body, self.service.clone(), number, Arc::new(responder));
+    pub(super) fn request(&self, delivered: Delivered, answers: &Arc<Answers>, wakes: &mut Wakes) {
+        answers.joined.store(0, Ordering::Relaxed);
+        let request = Request::new(delivered, answers.clone());
         if let Some((inbox, token)) = &self.inbox {
             wakes.store(inbox, WorkerEvent { token: *token, kind: WorkerEventKind::Request(request) });
         } else {
             let mut state = self.lock();
             state.requests.push_back(request);
-            let wakers = mem::take(&mut state.wakers);
-            drop(state);
-            wakes.wakers(wakers.into_iter().map(|(_, waker)| waker));
+            wakes.wakers(state.wakers.drain(..).map(|(_, waker)| waker));
         }
+    }
+
+    /// Nobody waits for the answer to a request any more.
+    pub(super) fn cancelled(&self, id: u64, wakes: &mut Wakes) {
+        if let Some(token) = self.cancellations.mark(id) {
+            wakes.cancelled(token);
+        }
+        let mut state = self.lock();
+        let at = state.requests.iter().position(|request| request.id() == id);
+        let untaken = at.and_then(|at| state.requests.remove(at));
+        // Whoever runs handlers looks which of them need not go on.
+        wakes.wakers(state.wakers.drain(..).map(|(_, waker)| waker));
+        drop(state);
+        if untaken.is_none()
+            && let Some((inbox, token)) = &self.inbox
+        {
+            wakes.store(inbox, WorkerEvent { token: *token, kind: WorkerEventKind::Cancelled { id } });
+        }
+        // This answers it.
+        drop(untaken);
+    }
+
+    /// The requests that nobody has received yet, which a drain leaves to other workers.
+    pub(super) fn take_untaken(&self) -> Vec<Request> {
+        mem::take(&mut self.lock().requests).into()
+    }
+
+    pub(super) fn cancellations(&self) -> &Cancellations {
+        &self.cancellations
     }
 
     /// The worker has ended.
@@ -184,44 +226,58 @@ impl Desk {
     }
 }
 
-/// Takes the answers to one request to its session on the I/O thread.
-struct Answers {
-    queue: Arc<Queue>,
-    worker: u64,
-    session: usize,
-    room: Arc<Room>,
-    protocol: Protocol,
-    limit: usize,
-    /// Bytes of the parts so far, where the protocol joins them to one reply.
+/// Takes the answers to the requests of one session to the I/O thread.
+pub(super) struct Answers {
+    desk: Arc<Desk>,
+    pub(super) room: Room,
+    /// Whether the protocol joins parts to one reply.
+    joins: AtomicBool,
+    /// Bytes of the parts so far, where it does. Such a session has one request at a time.
     joined: AtomicUsize,
 }
 
+impl Answers {
+    /// What is spoken on the session's connection has been found out.
+    pub(super) fn set_protocol(&self, protocol: Protocol) {
+        self.joins.store(protocol == Protocol::V01, Ordering::Relaxed);
+    }
+}
+
 impl Responder for Answers {
-    fn answer(&self, number: u64, answer: Answer) -> Result<()> {
-        self.queue.origin().check("request")?;
+    fn answer(&self, id: u64, answer: Answer) -> Result<()> {
+        let desk = &*self.desk;
+        desk.queue.origin().check("request")?;
         let bytes = match &answer {
             Answer::Partial(body) | Answer::Final(body) => body.byte_len(),
-            Answer::Failure(_) => 0,
+            Answer::Failure(_) | Answer::Cancelled => 0,
         };
         // The machine would find this too, but too late for the handler to hear of it.
         let total = self.joined.load(Ordering::Relaxed).saturating_add(bytes);
-        if total > self.limit && !matches!(answer, Answer::Failure(_)) {
+        let limit = desk.options.max_message_bytes;
+        if bytes > 0 && total > limit {
             return Err(Error::new(
                 ErrorKind::TooLarge,
-                format!("the answer has {total} bytes; max_message_bytes is {}", self.limit),
+                format!("the answer has {total} bytes; max_message_bytes is {limit}"),
             ));
         }
         if let Answer::Partial(body) = &answer {
-            if self.protocol == Protocol::V01 {
+            if self.joins.load(Ordering::Relaxed) {
                 self.joined.store(total, Ordering::Relaxed);
             }
             // The final answer may always go: with it, this comes to an end.
-            self.room.check(cost(body), self.limit)?;
+            self.room.check(cost(body), limit)?;
         }
         self.room.enter(&answer);
-        let Answers { worker, session, .. } = *self;
-        self.queue.push(Command::Answer { worker, session, number, answer });
+        desk.queue.push(Command::Answer { worker: desk.worker, id, answer });
         Ok(())
+    }
+
+    fn cancellations(&self) -> &Cancellations {
+        &self.desk.cancellations
+    }
+
+    fn service(&self) -> &str {
+        &self.desk.service
     }
 }
 
@@ -269,7 +325,7 @@ impl Room {
 fn answer_cost(answer: &Answer) -> usize {
     match answer {
         Answer::Partial(body) | Answer::Final(body) => cost(body),
-        Answer::Failure(_) => FRAME_COST,
+        Answer::Failure(_) | Answer::Cancelled => FRAME_COST,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::worker::Request;
 use super::worker::Recv;
 
 /// Gives every request to `handler` until the worker ends, and waits for the handlers that still run. There are never
-/// more of them than sessions, because a session has one request at a time.
+/// more of them than `concurrency`. The handler of a cancelled request is dropped, which answers the request.
 pub(super) async fn serve<H, F>(mut requests: Recv, handler: H) -> Result<()>
 where
     H: Fn(Request) -> F,
@@ -28,10 +28,21 @@ where
                 Poll::Pending => break,
                 Poll::Ready(Err(error)) => end = Some(error),
                 // A handler that panics before its future exists has dropped its request, which answers it.
-                Poll::Ready(Ok(request)) => match catch_unwind(AssertUnwindSafe(|| handler(request))) {
-                    Ok(future) => seat(&mut handlers, &alarm, Box::pin(future)),
-                    Err(_) => log::error!("a handler panicked"),
-                },
+                Poll::Ready(Ok(request)) => {
+                    let id = request.id();
+                    match catch_unwind(AssertUnwindSafe(|| handler(request))) {
+                        Ok(future) => seat(&mut handlers, &alarm, id, Box::pin(future)),
+                        Err(_) => log::error!("a handler panicked"),
+                    }
+                }
+            }
+        }
+        let cancellations = requests.cancellations();
+        if cancellations.has_entries() {
+            for slot in handlers.iter_mut().filter(|slot| slot.future.is_some()) {
+                if cancellations.is_cancelled(slot.id) {
+                    slot.end();
+                }
             }
         }
         for index in alarm.take() {
@@ -51,6 +62,8 @@ where
 /// The place of one running handler.
 struct Slot<F> {
     future: Option<Pin<Box<F>>>,
+    /// Number of the request that the handler was given.
+    id: u64,
     waker: Waker,
 }
 
@@ -63,18 +76,27 @@ impl<F: Future<Output = ()>> Slot<F> {
             Ok(Poll::Ready(())) => {}
             Err(_) => log::error!("a handler panicked"),
         }
-        self.future = None;
+        self.end();
+    }
+
+    /// Drops the handler.
+    fn end(&mut self) {
+        let future = self.future.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
+            log::error!("a handler panicked while it was dropped");
+        }
     }
 }
 
 /// Puts a handler's future into a free place, to be polled at once.
-fn seat<F>(handlers: &mut Vec<Slot<F>>, alarm: &Arc<Alarm>, future: Pin<Box<F>>) {
+fn seat<F>(handlers: &mut Vec<Slot<F>>, alarm: &Arc<Alarm>, id: u64, future: Pin<Box<F>>) {
     let index = handlers.iter().position(|slot| slot.future.is_none()).unwrap_or(handlers.len());
     if let Some(slot) = handlers.get_mut(index) {
         slot.future = Some(future);
+        slot.id = id;
     } else {
         let waker = Waker::from(Arc::new(Bell { alarm: alarm.clone(), index }));
-        handlers.push(Slot { future: Some(future), waker });
+        handlers.push(Slot { future: Some(future), id, waker });
     }
     // Nobody need be woken for it: this is the task that polls.
     alarm.lock().note(index);

@@ -4,6 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::event::{ConnectionEvent, EventHook};
+use crate::worker::CancelToken;
+
 use super::inbox::{Bell, Inbox};
 
 /// Collects wake-ups while the I/O thread works through a batch, and makes each of them once at its end. Nothing of ours
@@ -12,6 +15,10 @@ use super::inbox::{Bell, Inbox};
 pub(super) struct Wakes {
     wakers: Vec<Waker>,
     bells: Vec<Arc<dyn Bell>>,
+    /// Cancelled requests that somebody watches.
+    cancelled: Vec<CancelToken>,
+    /// What listeners are to be told of workers' connections.
+    events: Vec<(EventHook, ConnectionEvent)>,
 }
 
 impl Wakes {
@@ -34,8 +41,24 @@ impl Wakes {
         }
     }
 
+    /// Whoever watches this request is told that it is cancelled.
+    pub(super) fn cancelled(&mut self, token: CancelToken) {
+        self.cancelled.push(token);
+    }
+
+    /// Tells the listener of it at the end of the batch, if there is one.
+    pub(super) fn event(&mut self, hook: Option<&EventHook>, event: impl Into<Option<ConnectionEvent>>) {
+        self.events.extend(hook.cloned().zip(event.into()));
+    }
+
     /// Makes the wake-ups.
     pub(super) fn flush(&mut self) {
+        for (hook, event) in self.events.drain(..) {
+            hook.call(&event);
+        }
+        for token in self.cancelled.drain(..) {
+            token.cancel();
+        }
         for waker in self.wakers.drain(..) {
             if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
                 log::error!("a future's waker panicked");

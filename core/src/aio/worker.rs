@@ -10,7 +10,7 @@ use futures_core::Stream;
 
 use crate::error::{Error, Result};
 use crate::options::WorkerOptions;
-use crate::worker::Request;
+use crate::worker::{Cancellations, Request};
 
 use super::command::Command;
 use super::desk::{Desk, Place, WorkerEvent};
@@ -20,8 +20,8 @@ use super::serve;
 
 /// An asynchronous worker of one service.
 ///
-/// It works on up to `concurrency` requests at once, each from a session of its own with the broker. Heartbeats go out
-/// from the I/O thread, whatever the handlers do. Clones are the same worker; any thread may call any method and answer
+/// It works on up to `concurrency` requests at once: over MDPX by one connection to the broker, over MDP/0.1 and 0.2 each by
+/// one of its own. Heartbeats go out from the I/O thread, whatever the handlers do. Clones are the same worker; any thread may call any method and answer
 /// any request. Answering never waits: where the broker takes parts more slowly than a handler gives them, `partial` fails
 /// with `QueueFull` once `max_message_bytes` of them wait. When the last clone and all its futures are gone, the worker says DISCONNECT and closes.
 ///
@@ -102,7 +102,8 @@ impl Worker {
     }
 
     /// Gives every request to `handler`, up to `concurrency` at once, until the worker ends; then waits for the handlers
-    /// that still run. A handler that panics, or drops its request, answers it with a failure.
+    /// that still run. A handler that panics, or drops its request, answers it with a failure. The handler of a request that
+    /// is cancelled is dropped.
     ///
     /// # Errors
     /// The reason why the worker had to end, unless it was closed or drained.
@@ -156,6 +157,12 @@ impl fmt::Debug for Worker {
 pub struct Recv {
     core: Arc<Core>,
     place: Place,
+}
+
+impl Recv {
+    pub(super) fn cancellations(&self) -> &Cancellations {
+        self.core.desk.cancellations()
+    }
 }
 
 impl Future for Recv {

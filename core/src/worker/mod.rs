@@ -4,6 +4,8 @@
 //! due, and only if the caller has left the session alone: a request costs no hand-over to it.
 
 mod beat;
+mod cancel;
+mod notices;
 mod request;
 mod serve;
 mod session;
@@ -24,8 +26,11 @@ use crate::turn::Turn;
 use crate::wait::{Check, SLICE, Wake, keep_waiting};
 
 use beat::Beater;
+pub(crate) use cancel::Cancellations;
+pub use cancel::{CancelToken, Cancelled};
+use notices::Notices;
 pub use request::Request;
-pub(crate) use request::Responder;
+pub(crate) use request::{Delivered, Responder};
 pub use serve::{Stop, serve};
 use session::Session;
 
@@ -60,6 +65,8 @@ struct Inner {
     draining: AtomicBool,
     closing: AtomicBool,
     beater: Beater,
+    cancellations: Arc<Cancellations>,
+    notices: Arc<Notices>,
     /// Whether the session has closed, for those who wait for that.
     closed: Mutex<bool>,
     closes: Condvar,
@@ -90,16 +97,20 @@ impl Worker {
         if options.concurrency != 1 {
             return Err(Error::invalid("a blocking worker takes one request at a time: concurrency must be 1"));
         }
+        let cancellations = Arc::new(Cancellations::default());
+        let notices = Arc::new(Notices::new(options.on_event.clone()));
         let inner = Arc::new(Inner {
             origin: Origin::here(),
             service: options.service.as_str().into(),
             drain_timeout: options.drain_timeout,
             turn: Turn::default(),
-            session: Mutex::new(Session::new(&options)?),
+            session: Mutex::new(Session::new(&options, cancellations.clone(), notices.clone())?),
             waker: Waker::new()?,
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             beater: Beater::new(options.heartbeat),
+            cancellations,
+            notices,
             closed: Mutex::new(false),
             closes: Condvar::new(),
         });
@@ -169,6 +180,7 @@ impl Worker {
             self.inner.draining.store(true, Ordering::Release);
             self.inner.waker.wake();
             self.inner.hold().obey(&self.inner);
+            self.inner.notices.tell();
         }
     }
 
@@ -181,6 +193,7 @@ impl Worker {
         // A `recv` that waits for messages does the same as we, and gives up the session.
         self.inner.waker.wake();
         self.inner.hold().obey(&self.inner);
+        self.inner.notices.tell();
         self.inner.beater.end();
         if let Some(beater) = self.beater.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // It cannot have panicked with anything of worth.
@@ -206,7 +219,7 @@ impl Inner {
 
     fn receive(self: &Arc<Self>, deadline: Option<Instant>, check: Check<'_>) -> Result<Option<Request>> {
         let result = self.wait_for_request(deadline, check);
-        if self.origin.is_here() {
+        if !matches!(result, Ok(Some(_))) && self.origin.is_here() {
             // Who looks after the connection now is the beater.
             self.hold().receiving = false;
         }
@@ -214,7 +227,7 @@ impl Inner {
     }
 
     fn wait_for_request(self: &Arc<Self>, deadline: Option<Instant>, check: Check<'_>) -> Result<Option<Request>> {
-        let mut asked = Instant::now();
+        let mut asked = None;
         loop {
             // `check` may have forked.
             self.origin.check("worker")?;
@@ -222,9 +235,21 @@ impl Inner {
             session.receiver_waits = false;
             session.receiving = true;
             session.obey(self);
-            session.pump()?;
-            if let Some((number, body)) = session.take_request() {
-                return Ok(Some(Request::new(body, self.service.clone(), number, self.clone())));
+            if !session.has_request() {
+                session.pump()?;
+            }
+            if let Some(request) = session.take_request() {
+                session.receiving = false;
+                drop(session);
+                self.notices.tell();
+                return Ok(Some(Request::new(request, self.clone())));
+            }
+            if self.notices.are_waiting() {
+                drop(session);
+                if self.notices.tell() {
+                    continue;
+                }
+                session = self.hold();
             }
             if session.is_closed() {
                 return Err(Error::closed("worker"));
@@ -233,7 +258,8 @@ impl Inner {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(None);
             }
-            let until = deadline.into_iter().chain([asked + SLICE]).min().unwrap_or(now);
+            let last_asked = *asked.get_or_insert(now);
+            let until = deadline.into_iter().chain([last_asked + SLICE]).min().unwrap_or(now);
             let longest = until.saturating_duration_since(now);
             let woken = if session.is_busy() {
                 // The handler has a request. The beater looks after the connection until it is answered.
@@ -249,8 +275,8 @@ impl Inner {
             };
             self.waker.clear();
             let wake = if woken == Woken::Interrupted { Wake::Interrupted } else { Wake::Tick };
-            if wake == Wake::Interrupted || asked.elapsed() >= SLICE {
-                asked = Instant::now();
+            if wake == Wake::Interrupted || last_asked.elapsed() >= SLICE {
+                asked = None;
                 if check(wake) == ControlFlow::Break(()) {
                     return Err(Error::new(ErrorKind::Cancelled, "the wait for a request was interrupted"));
                 }
@@ -261,7 +287,10 @@ impl Inner {
     /// Looks after the connection, if nobody else does: sends what is due and reads what came.
     fn look_after(&self) -> bool {
         let Some(mut session) = self.try_hold() else { return false };
-        if let Err(error) = session.pump() {
+        let pumped = session.pump();
+        drop(session);
+        self.notices.tell();
+        if let Err(error) = pumped {
             log::error!("{}: {error}", self.service);
             return false;
         }
@@ -315,7 +344,16 @@ impl Responder for Inner {
             session.answer(number, answer)?;
             !partial || session.is_clear()?
         };
+        self.notices.tell();
         if clear { Ok(()) } else { self.await_room() }
+    }
+
+    fn cancellations(&self) -> &Cancellations {
+        &self.cancellations
+    }
+
+    fn service(&self) -> &str {
+        &self.service
     }
 }
 

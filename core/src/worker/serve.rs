@@ -135,7 +135,7 @@ fn work(
         }
         let answered = match outcome {
             Ok(reply) => request.reply(reply),
-            Err(failure) => request.fail(failure.code, &failure.text),
+            Err(failure) => request.fail_with(failure),
         };
         if let Err(error) = answered {
             log::warn!("{}: {error}", worker.service());

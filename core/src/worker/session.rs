@@ -1,18 +1,21 @@
 //! A worker's machine with its socket.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::message::Message;
-use crate::options::WorkerOptions;
+use crate::options::{Protocol, WorkerOptions};
 use crate::proto::worker::{Answer, Worker as Machine, WorkerConfig, WorkerOutput};
 use crate::transport::{Dealer, DealerOptions, Interest, Poller, Received, Waker, Woken, seed};
 
 use super::Inner;
+use super::cancel::Cancellations;
+use super::notices::Notices;
+use super::request::Delivered;
 
 /// How long what was sent may take to go out after the worker has closed.
 const LINGER: Duration = Duration::from_secs(1);
@@ -42,7 +45,11 @@ pub(super) struct Session {
     /// Since when the first of these waits.
     stuck: Instant,
     /// The request that the machine has given and nobody has taken yet.
-    request: Option<(u64, Message)>,
+    request: Option<Delivered>,
+    cancellations: Arc<Cancellations>,
+    notices: Arc<Notices>,
+    /// The moment of the last look at the clock: close enough to now wherever nothing has waited in between.
+    now: Instant,
     /// A `recv` is under way, which will be back at once.
     pub(super) receiving: bool,
     /// A `recv` waits for the handler to be done with its request.
@@ -51,9 +58,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(options: &WorkerOptions) -> Result<Session> {
+    pub(super) fn new(
+        options: &WorkerOptions,
+        cancellations: Arc<Cancellations>,
+        notices: Arc<Notices>,
+    ) -> Result<Session> {
+        let now = Instant::now();
         let mut session = Session {
-            machine: Machine::new(WorkerConfig::from(options), Instant::now(), seed()),
+            machine: Machine::new(WorkerConfig::from(options), now, seed()),
             endpoints: options.endpoints.clone(),
             connecting: DealerOptions {
                 linger: LINGER,
@@ -66,8 +78,11 @@ impl Session {
             dealer: None,
             was_up: false,
             unsent: VecDeque::new(),
-            stuck: Instant::now(),
+            stuck: now,
             request: None,
+            cancellations,
+            notices,
+            now,
             receiving: false,
             receiver_waits: false,
             poller: Poller::default(),
@@ -77,7 +92,7 @@ impl Session {
             match output {
                 WorkerOutput::Connect { endpoint } => session.connect(endpoint)?,
                 WorkerOutput::Send(frames) => session.unsent.push_back(frames),
-                WorkerOutput::Close | WorkerOutput::Request { .. } | WorkerOutput::Closed => {}
+                _ => {}
             }
         }
         session.flush()?;
@@ -92,14 +107,18 @@ impl Session {
         self.machine.is_closed()
     }
 
-    pub(super) fn take_request(&mut self) -> Option<(u64, Message)> {
+    pub(super) fn has_request(&self) -> bool {
+        self.request.is_some()
+    }
+
+    pub(super) fn take_request(&mut self) -> Option<Delivered> {
         self.request.take()
     }
 
     /// When the session must be looked after by somebody else than who lets go of it now: what the machine wants, another
     /// try to send, or a look at what came. A broker that beats faster than we do waits for answers to its beats.
     pub(super) fn due(&self) -> Option<Instant> {
-        let look = (self.dealer.is_some() && !self.receiving).then(|| Instant::now() + self.look);
+        let look = (self.dealer.is_some() && !self.receiving).then(|| self.now + self.look);
         let retry = (!self.unsent.is_empty()).then(|| {
             let pause = self.stuck.elapsed() / 4;
             Instant::now() + pause.clamp(Duration::from_millis(5), Duration::from_millis(100))
@@ -126,8 +145,9 @@ impl Session {
         if inner.closing.load(Ordering::Acquire) {
             self.machine.close(now);
         } else if inner.draining.load(Ordering::Acquire) {
-            self.give_back();
-            self.machine.drain(now);
+            if let Err(error) = self.drain(now) {
+                log::error!("{}: {error}", inner.service);
+            }
         } else {
             return;
         }
@@ -139,46 +159,63 @@ impl Session {
         }
     }
 
-    /// A request that nobody has taken yet is new work: a drain leaves it to another worker.
-    fn give_back(&mut self) {
-        if self.request.take().is_some() {
-            self.machine.close(Instant::now());
+    /// What nobody has taken yet is new work, which a drain leaves to another worker.
+    fn drain(&mut self, now: Instant) -> Result<()> {
+        let spoken = self.machine.protocol();
+        // Over MDPX more may have come than was read, and can be given back as what it is.
+        while spoken == Some(Protocol::X1) && self.read()? {}
+        self.machine.drain(now);
+        if let Some(request) = self.request.take() {
+            self.machine.take_back(now, request.id);
+            self.cancellations.forget(request.id);
         }
+        Ok(())
+    }
+
+    /// Reads one message; whether there was one.
+    fn read(&mut self) -> Result<bool> {
+        let Some(dealer) = &self.dealer else { return Ok(false) };
+        match dealer.try_recv()? {
+            Received::Nothing => return Ok(false),
+            Received::Message(frames) => self.machine.handle_message(self.now, frames),
+            Received::Disconnected => self.machine.handle_disconnected(self.now),
+        }
+        self.run()?;
+        Ok(true)
     }
 
     /// Reads what came, then does what is due, then sends.
     pub(super) fn pump(&mut self) -> Result<()> {
+        self.now = Instant::now();
         for _ in 0..BATCH {
-            let Some(dealer) = &self.dealer else { break };
-            match dealer.try_recv()? {
-                Received::Nothing => break,
-                Received::Message(frames) => self.machine.handle_message(Instant::now(), frames),
-                Received::Disconnected => self.machine.handle_disconnected(Instant::now()),
+            if !self.read()? {
+                break;
             }
-            self.run()?;
             if self.request.is_some() {
                 // It is the handler's turn; what else came can wait for the beater.
                 break;
             }
         }
-        let now = Instant::now();
-        if self.machine.poll_timeout().is_some_and(|due| due <= now) {
-            self.machine.handle_timeout(now);
+        if self.machine.poll_timeout().is_some_and(|due| due <= self.now) {
+            self.machine.handle_timeout(self.now);
         }
         self.run()
     }
 
     /// Waits for messages, for room where something is unsent, for the waker, or for what is due.
     pub(super) fn wait(&mut self, waker: &Waker, longest: Duration) -> Result<Woken> {
-        let due = self.machine.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
+        let due = self.machine.poll_timeout().map(|due| due.saturating_duration_since(self.now));
         let timeout = due.map_or(longest, |due| due.min(longest));
         let writable = !self.unsent.is_empty();
         let dealer = self.dealer.as_ref().map(|dealer| Interest::dealer(dealer, writable));
-        self.poller.poll(dealer.into_iter().chain([Interest::waker(waker)]), Some(timeout))
+        let woken = self.poller.poll(dealer.into_iter().chain([Interest::waker(waker)]), Some(timeout));
+        self.now = Instant::now();
+        woken
     }
 
     pub(super) fn answer(&mut self, number: u64, answer: Answer) -> Result<()> {
-        self.machine.answer(Instant::now(), number, answer)?;
+        self.now = Instant::now();
+        self.machine.answer(self.now, number, answer)?;
         self.run()
     }
 
@@ -207,11 +244,26 @@ impl Session {
                     }
                     self.disconnect();
                 }
-                WorkerOutput::Request { number, body } => self.request = Some((number, body)),
+                WorkerOutput::Request { number, body, attempt, deadline, key: _ } => {
+                    self.request = Some(Delivered { id: number, body, attempt, deadline });
+                }
+                WorkerOutput::Cancelled { number } => self.cancel(number)?,
+                WorkerOutput::Event(event) => self.notices.event(event),
                 WorkerOutput::Closed => {}
             }
         }
         self.flush()
+    }
+
+    /// Nobody waits for the answer to this request any more.
+    fn cancel(&mut self, number: u64) -> Result<()> {
+        if self.request.take_if(|request| request.id == number).is_some() {
+            return self.machine.answer(self.now, number, Answer::Cancelled);
+        }
+        if let Some(token) = self.cancellations.mark(number) {
+            self.notices.cancelled(token);
+        }
+        Ok(())
     }
 
     fn connect(&mut self, endpoint: usize) -> Result<()> {
@@ -225,9 +277,9 @@ impl Session {
         self.unsent.clear();
         self.dealer = None;
         self.was_up = false;
-        if let Some((number, _)) = self.request.take() {
+        if let Some(request) = self.request.take() {
             // The broker has given it to another worker; no handler shall do it a second time.
-            let _ = self.machine.answer(Instant::now(), number, Answer::Final(Message::default()));
+            self.machine.take_back(self.now, request.id);
         }
     }
 
@@ -260,6 +312,7 @@ impl Session {
             }
             self.unsent.pop_front();
             self.was_up = true;
+            self.machine.handle_sent(self.now);
             if !self.unsent.is_empty() {
                 self.stuck = Instant::now();
             }

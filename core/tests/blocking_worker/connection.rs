@@ -208,7 +208,9 @@ fn the_next_endpoint_is_tried_when_one_is_silent() {
     let silent = RawBroker::new(Protocol::V01);
     let broker = RawBroker::new(Protocol::V01);
     let both = format!("{},{}", silent.endpoint, broker.endpoint);
-    let worker = Worker::with_options(WorkerOptions::new(&both, "echo").heartbeat(BEAT).liveness(8)).unwrap();
+    let worker =
+        Worker::with_options(WorkerOptions::new(&both, "echo").protocol(Protocol::V01).heartbeat(BEAT).liveness(8))
+            .unwrap();
     thread::scope(|scope| {
         let _ending = Finally(|| worker.close());
         echoing(scope, &worker);
@@ -225,7 +227,9 @@ fn the_next_endpoint_is_tried_when_nobody_listens_at_one() {
     let gone = RawBroker::new(Protocol::V01).endpoint;
     let broker = RawBroker::new(Protocol::V01);
     let both = format!("{gone},{}", broker.endpoint);
-    let _worker = Worker::with_options(WorkerOptions::new(&both, "echo").heartbeat(BEAT).liveness(8)).unwrap();
+    let _worker =
+        Worker::with_options(WorkerOptions::new(&both, "echo").protocol(Protocol::V01).heartbeat(BEAT).liveness(8))
+            .unwrap();
     broker.registered("echo");
 }
 
@@ -279,8 +283,10 @@ fn heartbeat_settings_may_differ_between_the_two_sides() {
         for receiving in [true, false] {
             let broker = Broker::with_options(BrokerOptions::new("tcp://127.0.0.1:*").heartbeat(broker_beat)).unwrap();
             let front = RawBroker::new(Protocol::V01);
-            let worker =
-                Worker::with_options(WorkerOptions::new(&front.endpoint, "echo").heartbeat(worker_beat)).unwrap();
+            let worker = Worker::with_options(
+                WorkerOptions::new(&front.endpoint, "echo").protocol(Protocol::V01).heartbeat(worker_beat),
+            )
+            .unwrap();
             let passed = Passed::default();
             thread::scope(|scope| {
                 let _ending = Finally(|| worker.close());

@@ -411,7 +411,7 @@ impl World {
                     }
                 }
                 WorkerOutput::Close => self.close_worker_link(index),
-                WorkerOutput::Request { number, body } => {
+                WorkerOutput::Request { number, body, .. } => {
                     *self.runs.entry(String::from_utf8_lossy(&body[0]).into_owned()).or_default() += 1;
                     let slow = self.faults.slow_handlers && self.random.chance(10);
                     let time = if slow { self.random.millis(1000, 4000) } else { self.random.millis(0, 100) };
@@ -424,7 +424,7 @@ impl World {
                     }
                     self.network.plan(self.now + time, Plan::Finish { worker: index, life, number });
                 }
-                WorkerOutput::Closed => {}
+                WorkerOutput::Cancelled { .. } | WorkerOutput::Event(_) | WorkerOutput::Closed => {}
             }
         }
     }

@@ -5,7 +5,7 @@ use super::*;
 const TIMEOUT: Duration = Duration::from_millis(2500);
 
 fn machine(version: Version, endpoints: &str) -> Client {
-    Client::new(ClientConfig::from(&ClientOptions::new(endpoints).version(version)))
+    Client::new(ClientConfig { version, ..ClientConfig::from(&ClientOptions::new(endpoints)) })
 }
 
 fn start(client: &mut Client, now: Instant, mode: ReplyMode) {

@@ -1,19 +1,39 @@
 //! The worker's promises, one by one. The virtual-time test bed tries them together.
 
+use super::super::mdp::{self, ToWorker, Version};
+use super::super::mdpx;
 use super::*;
+
+mod x1;
 
 const BEAT: Duration = Duration::from_millis(1000);
 
+fn options(protocol: Protocol) -> WorkerOptions {
+    WorkerOptions::new("tcp://a:1,tcp://b:1", "echo").protocol(protocol).heartbeat(BEAT)
+}
+
 fn machine(version: Version, now: Instant) -> Worker {
-    let options = WorkerOptions::new("tcp://a:1,tcp://b:1", "echo").protocol(protocol).heartbeat(BEAT);
+    let options = options(Spoken::Mdp(version).into());
     Worker::new(WorkerConfig::from(&options), now, 7)
 }
 
+/// What the machine wants done, but for the events.
 fn outputs(worker: &mut Worker) -> Vec<String> {
+    all_outputs(worker).into_iter().filter(|output| !output.starts_with("event ")).collect()
+}
+
+fn events(worker: &mut Worker) -> Vec<String> {
+    all_outputs(worker).iter().filter_map(|output| output.strip_prefix("event ")).map(str::to_owned).collect()
+}
+
+fn all_outputs(worker: &mut Worker) -> Vec<String> {
     std::iter::from_fn(|| worker.poll_output())
         .map(|output| match output {
             WorkerOutput::Connect { endpoint } => format!("connect {endpoint}"),
+            WorkerOutput::Send(frames) if mdpx::is_header(&frames[0]) => x1::said(&frames),
             WorkerOutput::Send(frames) => match mdp::read_to_broker(frames) {
+                Ok(ToBroker::Request { .. }) => "question".into(),
+                Ok(ToBroker::Ready { version: Version::V02, .. }) => "ready 0.2".into(),
                 Ok(ToBroker::Ready { .. }) => "ready".into(),
                 Ok(ToBroker::Heartbeat { .. }) => "heartbeat".into(),
                 Ok(ToBroker::Disconnect { .. }) => "disconnect".into(),
@@ -22,6 +42,8 @@ fn outputs(worker: &mut Worker) -> Vec<String> {
             },
             WorkerOutput::Close => "close".into(),
             WorkerOutput::Request { number, .. } => format!("request {number}"),
+            WorkerOutput::Cancelled { number } => format!("cancelled {number}"),
+            WorkerOutput::Event(event) => format!("event {}", event.name()),
             WorkerOutput::Closed => "closed".into(),
         })
         .collect()
@@ -33,8 +55,8 @@ fn request(version: Version) -> Vec<Bytes> {
 }
 
 fn say(worker: &mut Worker, now: Instant, message: ToWorker<Bytes>) {
-    let frames = mdp::write_to_worker(worker.config.version, message);
-    worker.handle_message(now, frames);
+    let version = worker.version().unwrap_or(Version::V01);
+    worker.handle_message(now, mdp::write_to_worker(version, message));
 }
 
 fn reply(worker: &mut Worker, now: Instant, number: u64) {
@@ -46,7 +68,8 @@ fn it_registers_beats_while_busy_and_answers() {
     for version in [Version::V01, Version::V02] {
         let now = Instant::now();
         let mut worker = machine(version, now);
-        assert_eq!(outputs(&mut worker), ["connect 0", "ready"]);
+        let ready = if version == Version::V01 { "ready" } else { "ready 0.2" };
+        assert_eq!(outputs(&mut worker), ["connect 0", ready]);
         worker.handle_message(now, request(version));
         assert_eq!(outputs(&mut worker), ["request 1"]);
         assert_eq!(worker.poll_timeout(), Some(now + BEAT));
@@ -146,7 +169,7 @@ fn a_broker_that_refuses_again_and_again_is_asked_with_growing_pauses() {
 
 #[test]
 fn partials_go_out_in_0_2_and_are_joined_in_0_1() {
-    for (protocol, expected) in [(Version::V01, vec!["Final 2"]), (Version::V02, vec!["Partial 1", "Final 1"])] {
+    for (version, expected) in [(Version::V01, vec!["Final 2"]), (Version::V02, vec!["Partial 1", "Final 1"])] {
         let now = Instant::now();
         let mut worker = machine(version, now);
         worker.handle_message(now, request(version));
@@ -185,7 +208,7 @@ fn a_drain_does_not_wait_for_ever() {
 fn an_answer_that_is_too_large_leaves_the_request_open() {
     let now = Instant::now();
     let mut worker = machine(Version::V01, now);
-    worker.config.max_message_bytes = 3;
+    worker.limit = 3;
     worker.handle_message(now, request(Version::V01));
     let result = worker.answer(now, 1, Answer::Final(Message::from("long")));
     assert_eq!(result.map_err(|error| error.kind()), Err(ErrorKind::TooLarge));
@@ -200,4 +223,75 @@ fn a_second_request_gives_both_back() {
     outputs(&mut worker);
     worker.handle_message(now, request(Version::V01));
     assert_eq!(outputs(&mut worker), ["disconnect", "close"]);
+}
+
+/// What a broker answers to `mmi.protocols`, or to any question that it does not know.
+fn answer_question(worker: &mut Worker, now: Instant, body: &[&'static str]) {
+    let body = body.iter().map(|frame| Bytes::from_static(frame.as_bytes())).collect();
+    let service = Bytes::from_static(b"mmi.protocols");
+    let reply = mdp::ToClient { service, part: mdp::Part::Final, body };
+    worker.handle_message(now, mdp::write_to_client(Version::V01, reply));
+}
+
+#[test]
+fn a_worker_finds_out_what_the_broker_speaks_on_every_connection() {
+    let now = Instant::now();
+    let cases: [(&[&str], &str); 4] = [
+        (&["200", "0.1", "0.2", "x1"], "READY 1"),
+        (&["200", "0.1", "0.2"], "ready 0.2"),
+        (&["200", "0.1"], "ready"),
+        (&["501"], "ready"),
+    ];
+    for (answer, expected) in cases {
+        let mut worker = Worker::new(WorkerConfig::from(&options(Protocol::Auto)), now, 7);
+        for endpoint in ["connect 0", "connect 1"] {
+            assert!(outputs(&mut worker).ends_with(&[endpoint.to_owned(), "question".to_owned()]));
+            assert_eq!(worker.protocol(), None);
+            answer_question(&mut worker, now, answer);
+            assert_eq!(outputs(&mut worker), [expected], "{answer:?}");
+            worker.handle_disconnected(now);
+        }
+    }
+}
+
+#[test]
+fn a_broker_that_leaves_the_question_unanswered_is_asked_twice_and_then_spoken_to_in_0_2() {
+    let now = Instant::now();
+    let mut worker = Worker::new(WorkerConfig::from(&options(Protocol::Auto)), now, 7);
+    assert_eq!(worker.poll_timeout(), Some(now + BEAT * 3), "the question has not gone out yet");
+    let sent = now + BEAT;
+    worker.handle_sent(sent);
+    outputs(&mut worker);
+    let mut due = worker.poll_timeout();
+    assert!(due.is_some_and(|due| due > sent && due < sent + BEAT * 3));
+    for expected in ["question", "ready 0.2"] {
+        worker.handle_timeout(due.unwrap_or(now));
+        assert_eq!(outputs(&mut worker), [expected]);
+        due = worker.poll_timeout();
+    }
+}
+
+#[test]
+fn a_broker_that_cannot_be_reached_is_left_for_the_next_one() {
+    let now = Instant::now();
+    let mut worker = Worker::new(WorkerConfig::from(&options(Protocol::Auto)), now, 7);
+    outputs(&mut worker);
+    worker.handle_timeout(now + BEAT * 3);
+    assert_eq!(outputs(&mut worker), ["connect 1", "question"]);
+}
+
+#[test]
+fn what_happens_to_the_connection_is_told() {
+    let now = Instant::now();
+    let mut worker = machine(Version::V01, now);
+    assert!(events(&mut worker).is_empty(), "nothing is known yet");
+    say(&mut worker, now, ToWorker::Heartbeat);
+    say(&mut worker, now, ToWorker::Heartbeat);
+    assert_eq!(events(&mut worker), ["connected"]);
+    worker.handle_disconnected(now);
+    assert_eq!(events(&mut worker), ["disconnected", "reconnecting"]);
+    worker.handle_timeout(now + BEAT * 3);
+    assert_eq!(events(&mut worker), ["reconnecting"], "it was never connected");
+    worker.drain(now);
+    assert_eq!(events(&mut worker), ["draining"]);
 }
