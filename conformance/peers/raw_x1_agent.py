@@ -27,7 +27,9 @@ ERROR_NAMES = {
     14: "TooLarge", 15: "Internal", 16: "Busy",
 }  # fmt: skip
 TIMEOUT, BROKER_UNREACHABLE, DENIED, CLOSED, TOO_LARGE = 1, 9, 10, 13, 14
+QUESTION = [b"", b"MDPC01", b"mmi.protocols", b""]
 WELCOME_SECONDS = 2.0
+FENCE_SECONDS = 0.5
 TICK_SECONDS = 1.0
 
 
@@ -54,7 +56,7 @@ def spoken_by(endpoint: str) -> str:
     with open_socket(zmq.DEALER) as socket:
         socket.connect(endpoint)
         for _ in range(2):
-            socket.send_multipart([b"", b"MDPC01", b"mmi.protocols", b""])
+            socket.send_multipart(QUESTION)
             if socket.poll(500):
                 names = socket.recv_multipart()[4:]
                 return "x1" if b"x1" in names else "0.2" if b"0.2" in names else "0.1"
@@ -375,28 +377,37 @@ class Worker(threading.Thread):
         interval = silence = WELCOME_SECONDS
         heard = time.monotonic()
         draining = welcome = False
+        fence = math.inf  # until when deliveries may come that were on their way when DRAIN was said
         poller = zmq.Poller()
         poller.register(self.socket, zmq.POLLIN)
         poller.register(self.wakes.socket, zmq.POLLIN)
         while True:
             if self.stopping and not draining:
                 draining = True
+                fence = 0.0
                 if welcome:
                     self.say("DRAIN")
-            if draining and not self.running:
+                    self.send(QUESTION)
+                    fence = self.sent + FENCE_SECONDS
+            if draining and not self.running and time.monotonic() >= fence:
                 self.say("DISCONNECT", "any", kind=0, text="")
                 self.socket.close(2000)
                 return True
             until = min(heard + silence, self.sent + interval if welcome else math.inf)
+            until = min(until, fence if not self.running else math.inf)
             ready = dict(poller.poll(max(0, math.ceil(1000 * (until - time.monotonic())))))
             if self.wakes.socket in ready:
                 self.wakes.drain()
                 self.send_answers()
             if self.socket in ready:
                 heard = time.monotonic()
-                message = x1.read(self.socket.recv_multipart())
+                frames = self.socket.recv_multipart()
+                if frames[1:3] == QUESTION[1:3]:
+                    fence = 0.0
+                    continue
+                message = x1.read(frames)
                 if message.command == "DISCONNECT":
-                    return False
+                    return self.stopping
                 if message.command == "WELCOME":
                     welcome = True
                     interval, silence = message.heartbeat_ms / 1000, message.heartbeat_ms * message.liveness / 1000
