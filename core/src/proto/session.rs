@@ -791,6 +791,10 @@ impl Session {
                 format!("the request to {service:?} waited for its turn: {limit} requests were outstanding"),
             );
         }
+        if matches!(self.stage, Stage::Asking { connect_by: None, .. } | Stage::Greeting(_)) {
+            let text = format!("{brokers} did not say in time what it speaks, so {service:?} could not be asked");
+            return Error::new(ErrorKind::Timeout, text);
+        }
         let trouble = if self.trouble.is_empty() { String::new() } else { format!(" ({})", self.trouble) };
         Error::new(
             ErrorKind::BrokerUnreachable,
