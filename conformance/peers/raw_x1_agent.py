@@ -351,9 +351,10 @@ class Worker(threading.Thread):
             self.socket = open_socket(zmq.DEALER)
             self.socket.connect(self.options["endpoint"])
             self.ready()
-            if self.serve():
+            left = self.serve()
+            self.socket.close(2000 if left else 0)
+            if left:
                 return
-            self.socket.close(0)
             # What was held is the broker's again; the answers of what still runs are dropped.
             self.stale.update(self.running.values())
             self.running.clear()
@@ -391,7 +392,6 @@ class Worker(threading.Thread):
                     fence = self.sent + FENCE_SECONDS
             if draining and not self.running and time.monotonic() >= fence:
                 self.say("DISCONNECT", "any", kind=0, text="")
-                self.socket.close(2000)
                 return True
             until = min(heard + silence, self.sent + interval if welcome else math.inf)
             until = min(until, fence if not self.running else math.inf)
