@@ -3,17 +3,22 @@
 
 mod aio_peers;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use aio_peers::{Asked, Event, RawBroker, Seeded, block_on, until};
 use majordomo::aio::{Client, ClientEvent, Inbox, Part};
-use majordomo::{ClientOptions, ErrorKind, Message, RequestOptions, Result};
+use majordomo::{ClientOptions, ErrorKind, Message, Protocol, RequestOptions, Result};
 
 fn kind(outcome: Result<Message>) -> ErrorKind {
     outcome.map(|body| panic!("an answer: {body:?}")).unwrap_err().kind()
+}
+
+/// The raw brokers speak 0.1.
+fn v01(endpoint: &str) -> ClientOptions {
+    ClientOptions::new(endpoint).protocol(Protocol::V01)
 }
 
 fn silent_inbox() -> Arc<Inbox<ClientEvent>> {
@@ -49,7 +54,7 @@ fn of_a_thousand_requests_at_once_each_gets_its_own_answer() {
             router.reply(&asked, &body);
         }
     });
-    let options = ClientOptions::new(&broker.endpoint).timeout(Duration::from_secs(20)).max_in_flight(100);
+    let options = v01(&broker.endpoint).timeout(Duration::from_secs(20)).max_in_flight(100);
     let client = Client::with_options(options).unwrap();
     let responses: Vec<_> = (0..1000).map(|number| client.request("echo", format!("{number}"))).collect();
     for (number, response) in responses.into_iter().enumerate() {
@@ -71,7 +76,7 @@ fn an_unanswered_request_is_sent_again_on_a_fresh_connection() {
             router.reply(&asked, &[b"at last"]);
         }
     });
-    let options = ClientOptions::new(&broker.endpoint).timeout(Duration::from_millis(200)).retries(50);
+    let options = v01(&broker.endpoint).timeout(Duration::from_millis(200)).retries(50);
     let client = Client::with_options(options).unwrap();
     assert_eq!(block_on(client.request("echo", "hi")).unwrap(), Message::from("at last"));
     let mut peers: Vec<_> = sent.try_iter().collect();
@@ -94,7 +99,7 @@ fn a_late_answer_reaches_nobody() {
             }
         }
     });
-    let client = Client::with_options(ClientOptions::new(&broker.endpoint).max_in_flight(1)).unwrap();
+    let client = Client::with_options(v01(&broker.endpoint).max_in_flight(1)).unwrap();
     let once = RequestOptions { timeout: Some(Duration::from_millis(500)), retries: Some(1), ..Default::default() };
     assert_eq!(kind(block_on(client.request_with("echo", "1".into(), &once))), ErrorKind::Timeout);
     assert_eq!(block_on(client.request("echo", "2")).unwrap(), Message::from("the second one's"));
@@ -103,7 +108,7 @@ fn a_late_answer_reaches_nobody() {
 #[test]
 fn without_a_broker_the_error_says_unreachable() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let options = ClientOptions::new(&format!("tcp://{free}")).timeout(Duration::from_millis(50)).retries(2);
+    let options = v01(&format!("tcp://{free}")).timeout(Duration::from_millis(50)).retries(2);
     let client = Client::with_options(options).unwrap();
     assert_eq!(kind(block_on(client.request("echo", "hi"))), ErrorKind::BrokerUnreachable);
 }
@@ -112,10 +117,9 @@ fn without_a_broker_the_error_says_unreachable() {
 fn the_next_broker_is_asked_when_one_is_silent_also_by_requests_with_one_attempt() {
     let (silent, echo) = (RawBroker::silent(), RawBroker::echo());
     let both = format!("{},{}", silent.endpoint, echo.endpoint);
-    let client = Client::with_options(ClientOptions::new(&both).timeout(Duration::from_millis(500))).unwrap();
+    let client = Client::with_options(v01(&both).timeout(Duration::from_millis(500))).unwrap();
     assert!(block_on(client.request("echo", "hi")).is_ok());
-    let client =
-        Client::with_options(ClientOptions::new(&both).timeout(Duration::from_millis(500)).retries(1)).unwrap();
+    let client = Client::with_options(v01(&both).timeout(Duration::from_millis(500)).retries(1)).unwrap();
     assert_eq!(kind(block_on(client.request("echo", "hi"))), ErrorKind::Timeout);
     assert!(block_on(client.request("echo", "hi")).is_ok());
 }
@@ -123,7 +127,7 @@ fn the_next_broker_is_asked_when_one_is_silent_also_by_requests_with_one_attempt
 #[test]
 fn a_request_that_waits_too_long_for_its_turn_times_out_and_says_so() {
     let broker = RawBroker::silent();
-    let client = Client::with_options(ClientOptions::new(&broker.endpoint).max_in_flight(1)).unwrap();
+    let client = Client::with_options(v01(&broker.endpoint).max_in_flight(1)).unwrap();
     let _running = client.request("echo", "1");
     let short = RequestOptions { deadline: Some(Duration::from_millis(50)), ..Default::default() };
     let error = block_on(client.request_with("echo", "2".into(), &short)).unwrap_err();
@@ -134,7 +138,7 @@ fn a_request_that_waits_too_long_for_its_turn_times_out_and_says_so() {
 #[test]
 fn the_deadline_of_a_request_counts_the_wait_for_its_turn() {
     let broker = RawBroker::silent();
-    let options = ClientOptions::new(&broker.endpoint).max_in_flight(1).timeout(Duration::from_secs(5)).retries(1);
+    let options = v01(&broker.endpoint).max_in_flight(1).timeout(Duration::from_secs(5)).retries(1);
     let (client, other) = (Client::with_options(options.clone()).unwrap(), Client::with_options(options).unwrap());
     let within = |millis| RequestOptions { deadline: Some(Duration::from_millis(millis)), ..Default::default() };
     let inbox = silent_inbox();
@@ -149,7 +153,7 @@ fn the_deadline_of_a_request_counts_the_wait_for_its_turn() {
 #[test]
 fn beyond_max_waiting_a_request_is_refused_until_there_is_room() {
     let broker = RawBroker::silent();
-    let client = Client::with_options(ClientOptions::new(&broker.endpoint).max_in_flight(2).max_waiting(3)).unwrap();
+    let client = Client::with_options(v01(&broker.endpoint).max_in_flight(2).max_waiting(3)).unwrap();
     let mut accepted: Vec<_> = (0..5).map(|_| client.request("echo", "hi")).collect();
     assert_eq!(kind(block_on(client.request("echo", "hi"))), ErrorKind::QueueFull);
     let inbox = silent_inbox();
@@ -174,7 +178,7 @@ fn a_dropped_future_gives_its_connection_to_the_next_request() {
             _ => router.reply(&asked, &[b"answer"]),
         }
     });
-    let client = Client::with_options(ClientOptions::new(&broker.endpoint).max_in_flight(1)).unwrap();
+    let client = Client::with_options(v01(&broker.endpoint).max_in_flight(1)).unwrap();
     let given_up = client.request("echo", "hold");
     until("the request to arrive", || held.load(Ordering::Acquire));
     let next = client.request("echo", "next");
@@ -185,7 +189,7 @@ fn a_dropped_future_gives_its_connection_to_the_next_request() {
 #[test]
 fn a_cancelled_ticket_ends_once_with_cancelled_wherever_the_request_is() {
     let broker = RawBroker::silent();
-    let client = Client::with_options(ClientOptions::new(&broker.endpoint).max_in_flight(1)).unwrap();
+    let client = Client::with_options(v01(&broker.endpoint).max_in_flight(1)).unwrap();
     let inbox = silent_inbox();
     let tickets: Vec<_> =
         (0..3).map(|token| client.submit("echo", "hi".into(), &RequestOptions::default(), &inbox, token)).collect();
@@ -207,7 +211,7 @@ fn a_cancelled_ticket_ends_once_with_cancelled_wherever_the_request_is() {
 #[test]
 fn closing_from_any_thread_ends_every_request_with_closed_and_refuses_the_next() {
     let broker = RawBroker::silent();
-    let client = Client::with_options(ClientOptions::new(&broker.endpoint).max_in_flight(2)).unwrap();
+    let client = Client::with_options(v01(&broker.endpoint).max_in_flight(2)).unwrap();
     let inbox = silent_inbox();
     let ticket = client.submit("echo", "hi".into(), &RequestOptions::default(), &inbox, 9);
     let responses: Vec<_> = (0..10).map(|_| client.request("echo", "hi")).collect();
@@ -230,12 +234,12 @@ fn closing_from_any_thread_ends_every_request_with_closed_and_refuses_the_next()
 #[test]
 fn a_future_outlives_its_client_and_a_submitted_request_does_not() {
     let broker = RawBroker::echo();
-    let response = Client::connect(&broker.endpoint).unwrap().request("echo", "hi");
+    let response = Client::with_options(v01(&broker.endpoint)).unwrap().request("echo", "hi");
     assert_eq!(block_on(response).unwrap(), Message::from("hi"));
     let silent = RawBroker::silent();
     let inbox = silent_inbox();
     let options = RequestOptions::default();
-    let _ticket = Client::connect(&silent.endpoint).unwrap().submit("echo", "hi".into(), &options, &inbox, 1);
+    let _ticket = Client::with_options(v01(&silent.endpoint)).unwrap().submit("echo", "hi".into(), &options, &inbox, 1);
     let [ClientEvent { part: Part::Done(Err(error)), .. }] = &events(&inbox, 1)[..] else { panic!() };
     assert_eq!(error.kind(), ErrorKind::Closed);
 }
@@ -271,7 +275,7 @@ fn one_notification_serves_for_a_hundred_answers() {
     let inbox = Inbox::new(move || {
         counted.fetch_add(1, Ordering::AcqRel);
     });
-    let client = Client::with_options(ClientOptions::new(&broker.endpoint).max_in_flight(100)).unwrap();
+    let client = Client::with_options(v01(&broker.endpoint).max_in_flight(100)).unwrap();
     for token in 0..100 {
         client.submit("echo", "hi".into(), &RequestOptions::default(), &inbox, token);
     }
@@ -300,7 +304,7 @@ fn a_waker_or_a_notification_that_panics_stops_nobody_else() {
             held.drain(..).for_each(|asked| router.reply(&asked, &[b"answer"]));
         }
     });
-    let client = Client::connect(&broker.endpoint).unwrap();
+    let client = Client::with_options(v01(&broker.endpoint)).unwrap();
     let mut broken = client.request("echo", "hi");
     let waker = std::task::Waker::from(Arc::new(Panicking));
     let mut context = std::task::Context::from_waker(&waker);
@@ -314,30 +318,28 @@ fn a_waker_or_a_notification_that_panics_stops_nobody_else() {
 }
 
 #[test]
-fn a_thousand_connections_at_once_are_no_trouble() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: reads and raises this process's limit of descriptors, as far as it may.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-    }
-    let count = if limit.rlim_cur >= 8192 { 1000 } else { 200 };
-    let mut held: Vec<Asked> = Vec::new();
+fn a_thousand_requests_at_once_use_64_connections_at_most() {
+    let (mut held, mut all, mut peers): (Vec<Asked>, _, _) = (Vec::new(), 0, HashSet::new());
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = most.clone();
     let broker = RawBroker::start(move |router, event| {
         if let Event::Asked(asked) = event {
+            peers.insert(asked.peer.clone());
             held.push(asked);
+            all += 1;
         }
-        if held.len() == count {
+        seen.fetch_max(peers.len(), Ordering::Relaxed);
+        if held.len() >= 64 || all == 1000 {
             held.drain(..).for_each(|asked| router.reply(&asked, &[&asked.body[0]]));
         }
     });
-    let options = ClientOptions::new(&broker.endpoint).max_in_flight(count).timeout(Duration::from_secs(20));
+    let options = v01(&broker.endpoint).max_in_flight(1000).timeout(Duration::from_secs(20));
     let client = Client::with_options(options).unwrap();
-    let responses: Vec<_> = (0..count).map(|number| client.request("echo", format!("{number}"))).collect();
+    let responses: Vec<_> = (0..1000).map(|number| client.request("echo", format!("{number}"))).collect();
     for (number, response) in responses.into_iter().enumerate() {
         assert_eq!(block_on(response).unwrap(), Message::from(format!("{number}")));
     }
+    assert_eq!(most.load(Ordering::Relaxed), 64);
 }
 
 #[test]

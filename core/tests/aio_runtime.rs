@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aio_peers::{RawBroker, block_on, threads_named, until};
 use majordomo::aio::{Client, Worker};
-use majordomo::{Broker, ErrorKind, Message};
+use majordomo::{Broker, ClientOptions, ErrorKind, Message, Protocol};
 
 const THREAD: &str = "majordomo-aio";
 
@@ -17,6 +17,11 @@ fn alone() -> MutexGuard<'static, ()> {
     let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     until("the thread of the test before to end", || threads_named(THREAD) == 0);
     guard
+}
+
+/// The raw brokers speak 0.1.
+fn v01(endpoint: &str) -> ClientOptions {
+    ClientOptions::new(endpoint).protocol(Protocol::V01)
 }
 
 /// The last handle has joined the thread; the kernel may list it for a moment longer.
@@ -48,7 +53,7 @@ fn after_the_last_handle_the_next_one_begins_anew() {
     let _alone = alone();
     let broker = RawBroker::echo();
     for _ in 0..20 {
-        let client = Client::connect(&broker.endpoint).unwrap();
+        let client = Client::with_options(v01(&broker.endpoint)).unwrap();
         assert_eq!(block_on(client.request("echo", "hi")).unwrap(), Message::from("hi"));
         drop(client);
         ended();
@@ -65,7 +70,7 @@ fn the_last_handle_may_be_dropped_by_a_waker_on_the_io_thread_itself() {
         }
     }
     let broker = RawBroker::echo();
-    let client = Client::connect(&broker.endpoint).unwrap();
+    let client = Client::with_options(v01(&broker.endpoint)).unwrap();
     let mut response = client.request("echo", "hi");
     let waker = std::task::Waker::from(std::sync::Arc::new(Holding(Mutex::new(Some(client)))));
     let mut context = std::task::Context::from_waker(&waker);
@@ -80,7 +85,7 @@ fn the_last_handle_may_be_dropped_by_a_waker_on_the_io_thread_itself() {
 fn any_executor_will_do() {
     let _alone = alone();
     let broker = RawBroker::echo();
-    let client = Client::connect(&broker.endpoint).unwrap();
+    let client = Client::with_options(v01(&broker.endpoint)).unwrap();
     let ask = |number: u32| {
         let client = client.clone();
         async move {
@@ -110,7 +115,7 @@ fn any_executor_will_do() {
 fn in_a_forked_child_old_handles_are_closed_and_new_ones_work() {
     let _alone = alone();
     let broker = RawBroker::echo();
-    let client = Client::connect(&broker.endpoint).unwrap();
+    let client = Client::with_options(v01(&broker.endpoint)).unwrap();
     let worker = Worker::connect(&broker.endpoint, "nothing").unwrap();
     let waiting = worker.recv();
     let response = client.request("echo", "before");
@@ -128,7 +133,7 @@ fn in_a_forked_child_old_handles_are_closed_and_new_ones_work() {
             client.close();
             worker.close();
             drop((client, worker));
-            let fresh = Client::connect(&broker.endpoint).unwrap();
+            let fresh = Client::with_options(v01(&broker.endpoint)).unwrap();
             assert_eq!(block_on(fresh.request("echo", "after")).unwrap(), Message::from("after"));
             drop(fresh);
         }));

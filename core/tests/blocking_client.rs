@@ -19,12 +19,17 @@ use majordomo::{Broker, Client, ClientOptions, ErrorKind, Message, Protocol, Req
 /// Long enough for a round trip on a busy machine, short enough to wait for where nobody answers.
 const SHORT: Duration = Duration::from_millis(200);
 
+/// The raw brokers speak 0.1.
+fn v01(endpoint: &str) -> ClientOptions {
+    ClientOptions::new(endpoint).protocol(Protocol::V01)
+}
+
 fn kind<T>(result: Result<T>) -> Option<ErrorKind> {
     result.err().map(|error| error.kind())
 }
 
 fn patient(endpoint: &str) -> Client {
-    Client::with_options(ClientOptions::new(endpoint).timeout(LONG)).unwrap()
+    Client::with_options(v01(endpoint).timeout(LONG)).unwrap()
 }
 
 /// A 0.1 request as a raw broker sees it: peer, empty, header, service, body.
@@ -77,8 +82,7 @@ fn a_message_of_100_megabytes_passes() {
 fn every_attempt_comes_on_a_fresh_connection_and_the_last_answer_counts() {
     let (broker, endpoint) = Raw::router();
     let asking = thread::spawn(move || {
-        let client =
-            Client::with_options(ClientOptions::new(&endpoint).timeout(SHORT).retries(3).deadline(LONG)).unwrap();
+        let client = Client::with_options(v01(&endpoint).timeout(SHORT).retries(3).deadline(LONG)).unwrap();
         client.request("echo", "hello")
     });
     let first = asked(&broker);
@@ -94,13 +98,13 @@ fn every_attempt_comes_on_a_fresh_connection_and_the_last_answer_counts() {
 #[test]
 fn a_broker_that_never_answers_is_a_timeout_and_none_at_all_is_unreachable() {
     let (broker, endpoint) = Raw::router();
-    let client = Client::with_options(ClientOptions::new(&endpoint).timeout(SHORT).retries(2)).unwrap();
+    let client = Client::with_options(v01(&endpoint).timeout(SHORT).retries(2)).unwrap();
     assert_eq!(kind(client.request("echo", "hello")), Some(ErrorKind::Timeout));
     assert_ne!(asked(&broker)[0], asked(&broker)[0]);
     assert!(broker.socket.poll(zmq::POLLIN, 0).unwrap() == 0, "more attempts than retries");
 
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let options = ClientOptions::new(&format!("tcp://127.0.0.1:{port}")).timeout(SHORT).retries(2);
+    let options = v01(&format!("tcp://127.0.0.1:{port}")).timeout(SHORT).retries(2);
     assert_eq!(
         kind(Client::with_options(options).unwrap().request("echo", "hello")),
         Some(ErrorKind::BrokerUnreachable)
@@ -123,8 +127,7 @@ fn the_next_endpoint_is_tried_when_one_is_silent() {
     let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
     let echo = echo(broker.endpoint(), "echo", 2);
     let endpoints = format!("{first}, {}", broker.endpoint());
-    let client =
-        Client::with_options(ClientOptions::new(&endpoints).timeout(SHORT).deadline(LONG).retries(100)).unwrap();
+    let client = Client::with_options(v01(&endpoints).timeout(SHORT).deadline(LONG).retries(100)).unwrap();
     assert!(client.request("echo", "one").is_ok());
     asked(&silent);
     assert!(client.request("echo", "two").is_ok());
@@ -150,7 +153,7 @@ fn a_stray_reply_is_dropped_and_the_right_one_still_counts() {
 fn an_answer_to_an_abandoned_request_never_reaches_the_next_one() {
     let (broker, endpoint) = Raw::router();
     let asking = thread::spawn(move || {
-        let client = Client::with_options(ClientOptions::new(&endpoint).timeout(SHORT).retries(1)).unwrap();
+        let client = Client::with_options(v01(&endpoint).timeout(SHORT).retries(1)).unwrap();
         let first = kind(client.request("echo", "first"));
         client.set_timeout(LONG).unwrap();
         (first, client.request("echo", "second"))
@@ -185,7 +188,7 @@ fn one_connection_serves_one_request_after_the_other() {
 fn a_restarted_broker_is_found_again() {
     let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
     let endpoint = broker.endpoint().to_owned();
-    let client = Client::with_options(ClientOptions::new(&endpoint).timeout(LONG).retries(10)).unwrap();
+    let client = Client::with_options(v01(&endpoint).timeout(LONG).retries(10)).unwrap();
     let first = echo(&endpoint, "echo", 1);
     assert!(client.request("echo", "one").is_ok());
     first.join().unwrap();

@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program for people, whose output is its purpose")]
 
+mod bench;
 mod build;
 mod codegen;
 mod demo;
@@ -58,6 +59,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Measure Majordomo beside a bare relay and other yardsticks, and print how they compare
+    Bench(bench::Arguments),
     /// Build what users install, into dist/: wheel, npm tarball, C archive, binaries
     Dist,
 }
@@ -85,6 +88,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Test { parts } => Ok(test::run(&project, &parts)),
         Command::Lint => Ok(lint::run(&project)),
         Command::Codegen { check } => codegen::run(&project, &mut build::Builder::new(&project), check).map(|()| true),
+        Command::Bench(arguments) => bench::run(&project, &arguments),
         Command::Dist => dist::run(&project).map(|()| true),
     }
 }

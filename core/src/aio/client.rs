@@ -6,14 +6,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_core::Stream;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options::{ClientOptions, RequestOptions};
-use crate::proto::client::{ClientConfig, ReplyMode, check_request};
+use crate::proto::client::{ReplyMode, check_request};
+use crate::proto::session::Asked;
 
 use super::command::{Call, Command};
 use super::inbox::Inbox;
@@ -43,7 +44,6 @@ struct Core {
     runtime: Runtime,
     id: u64,
     options: Arc<ClientOptions>,
-    config: ClientConfig,
     load: Arc<Load>,
     closed: AtomicBool,
 }
@@ -66,15 +66,9 @@ impl Client {
         let runtime = Runtime::shared()?;
         let id = runtime.queue().next_id();
         let options = Arc::new(options);
-        runtime.queue().push(Command::OpenClient { client: id, options: options.clone() });
-        let core = Core {
-            runtime,
-            id,
-            config: ClientConfig::from(&*options),
-            load: Load::new(options.max_in_flight.saturating_add(options.max_waiting)),
-            options,
-            closed: AtomicBool::new(false),
-        };
+        let load = Load::new(options.max_in_flight.saturating_add(options.max_waiting));
+        runtime.queue().push(Command::OpenClient { client: id, options: options.clone(), load: load.clone() });
+        let core = Core { runtime, id, load, options, closed: AtomicBool::new(false) };
         Ok(Client { core: Arc::new(core) })
     }
 
@@ -84,7 +78,8 @@ impl Client {
     /// Of the future: any kind but `Busy`.
     ///
     /// # Cancel safety
-    /// Dropping the future cancels the request: its answer is never seen. The worker may work on it all the same.
+    /// Dropping the future cancels the request: its answer is never seen. Over MDPX the broker and the worker are told;
+    /// otherwise the worker may work on it all the same.
     pub fn request(&self, service: &str, body: impl Into<Message>) -> Response {
         self.request_with(service, body.into(), &RequestOptions::default())
     }
@@ -96,7 +91,7 @@ impl Client {
         Response { waiting: Waiting::new(&self.core, begun, reply) }
     }
 
-    /// Asks `service` for a reply in parts (protocol 0.2): a stream of the parts, the final one last.
+    /// Asks `service` for a reply in parts (MDPX or MDP/0.2): a stream of the parts, the final one last.
     ///
     /// # Errors
     /// Of the stream's items: any kind but `Busy`; an error is the last item.
@@ -107,7 +102,8 @@ impl Client {
         self.stream_with(service, body.into(), &RequestOptions::default())
     }
 
-    /// As [`Client::stream`], with limits of its own. A stream that is not read holds up its own connection only.
+    /// As [`Client::stream`], with limits of its own. A stream that is not read holds up no other request: over MDPX it
+    /// fails with `QueueFull` when more than `max_message_bytes` wait in it, with MDP/0.2 its connection is not read.
     pub fn stream_with(&self, service: &str, body: Message, options: &RequestOptions) -> Parts {
         let buffer = Buffer::new(self.core.options.max_message_bytes);
         let begun = self.core.begin(service, body, options, To::Stream(buffer.clone()));
@@ -184,9 +180,6 @@ impl fmt::Debug for Client {
     }
 }
 
-/// A limit that means none, near enough for arithmetic on instants.
-const FAR_AWAY: Duration = Duration::from_secs(30 * 24 * 3600);
-
 impl Core {
     fn queue(&self) -> &Arc<Queue> {
         self.runtime.queue()
@@ -204,20 +197,16 @@ impl Core {
             Ok(permit) => permit,
             Err(error) => return Err((to, error)),
         };
-        let id = self.queue().next_id();
-        let timeout = options.timeout.unwrap_or(self.config.timeout);
-        let retries = options.retries.unwrap_or(self.config.retries);
-        let explicit = options.deadline.or(self.config.deadline);
-        let call = Call {
+        let caller = Caller::new(to, Some(permit));
+        let asked = Asked {
             service: service.to_owned(),
             body,
             options: options.clone(),
+            mode: caller.mode(),
             submitted: Instant::now(),
-            deadline: explicit.unwrap_or_else(|| timeout.saturating_mul(retries).min(FAR_AWAY)),
-            caller: Caller::new(to, Some(permit)),
         };
-        self.queue().push(Command::Call { client: self.id, id, call });
-        Ok(id)
+        let call = Call { asked, caller };
+        Ok(self.queue().push_numbered(|id| Command::Call { client: self.id, id, call }))
     }
 
     fn admit(&self, service: &str, body: &Message, options: &RequestOptions) -> Result<Permit> {
@@ -225,14 +214,13 @@ impl Core {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::closed("client"));
         }
-        check_request(&self.config, service, body, options)?;
+        check_request(self.options.max_message_bytes, service, body, options)?;
         self.load.admit().ok_or_else(|| {
-            let (flying, waiting) = (self.options.max_in_flight, self.options.max_waiting);
+            let (all, waiting) = (self.load.limit(), self.options.max_waiting);
+            let flying = all.saturating_sub(waiting);
             Error::new(
                 ErrorKind::QueueFull,
-                format!(
-                    "this client has {flying} requests in flight (max_in_flight) and {waiting} waiting (max_waiting)"
-                ),
+                format!("this client has {flying} requests in flight and {waiting} waiting (max_waiting)"),
             )
         })
     }

@@ -1,19 +1,18 @@
 //! What handles ask of the I/O thread.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::message::Message;
-use crate::options::{ClientOptions, RequestOptions, WorkerOptions};
+use crate::options::{ClientOptions, WorkerOptions};
+use crate::proto::session::Asked;
 use crate::proto::worker::Answer;
 
 use super::desk::Desk;
-use super::outcome::Caller;
+use super::outcome::{Caller, Load};
 
 pub(super) enum Command {
     /// A client begins; its connections are made when they are needed.
-    OpenClient { client: u64, options: Arc<ClientOptions> },
+    OpenClient { client: u64, options: Arc<ClientOptions>, load: Arc<Load> },
     /// A client ends: all its requests fail with `Closed`.
     CloseClient { client: u64 },
     /// A request.
@@ -36,13 +35,8 @@ pub(super) enum Command {
     Stop,
 }
 
-/// A request that waits for a connection.
+/// A request and its caller.
 pub(super) struct Call {
-    pub(super) service: String,
-    pub(super) body: Message,
-    pub(super) options: RequestOptions,
-    pub(super) submitted: Instant,
-    /// How long the whole call may take from then on.
-    pub(super) deadline: Duration,
+    pub(super) asked: Asked,
     pub(super) caller: Caller,
 }

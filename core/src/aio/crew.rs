@@ -244,7 +244,7 @@ impl Crew {
                 WorkerOutput::Event(event) => {
                     // The worker is one, however many connections it needs.
                     if let Some(hook) = self.options.on_event.as_ref().filter(|_| index == FIRST) {
-                        io.wakes.event(hook, event);
+                        io.wakes.event(Some(hook), event);
                     }
                 }
                 WorkerOutput::Closed => {

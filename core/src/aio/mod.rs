@@ -7,6 +7,7 @@
 //! Nothing of a caller's (a waker, a notification) runs while a lock is held or a connection is half done, and nothing
 //! of a caller's can end the I/O thread.
 
+mod asker;
 mod client;
 mod command;
 mod crew;

@@ -69,6 +69,14 @@ impl Caller {
         }
     }
 
+    /// Hands over a part that shares its connection with other requests; whether the caller had room for it.
+    pub(super) fn shared_partial(&self, part: Message, wakes: &mut Wakes) -> bool {
+        match &self.to {
+            Some(To::Stream(buffer)) => buffer.put_within(part, wakes),
+            _ => self.partial(part, wakes),
+        }
+    }
+
     pub(super) fn done(mut self, outcome: Result<Message>, wakes: &mut Wakes) {
         self.end(outcome, wakes);
     }
@@ -105,19 +113,29 @@ impl Drop for Caller {
 /// How many requests of one client are unanswered, and how many may be.
 pub(super) struct Load {
     pending: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
 }
 
 impl Load {
     pub(super) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Load { pending: AtomicUsize::new(0), limit })
+        Arc::new(Load { pending: AtomicUsize::new(0), limit: AtomicUsize::new(limit) })
     }
 
     /// Leave for one more request, given back when it is dropped.
     pub(super) fn admit(self: &Arc<Self>) -> Option<Permit> {
-        let below = |pending| (pending < self.limit).then_some(pending + 1);
+        let limit = self.limit();
+        let below = |pending| (pending < limit).then_some(pending + 1);
         self.pending.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).ok()?;
         Some(Permit(self.clone()))
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// From now on so many; those above that stay.
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 }
 
@@ -231,6 +249,21 @@ impl Buffer {
         drop(state);
         wakes.waker(waker);
         room
+    }
+
+    /// Takes a part unless there is too much already; whether it did.
+    fn put_within(&self, part: Message, wakes: &mut Wakes) -> bool {
+        let mut state = lock(&self.state);
+        let bytes = state.bytes.saturating_add(part.byte_len());
+        if bytes > self.max_bytes && !state.parts.is_empty() {
+            return false;
+        }
+        state.bytes = bytes;
+        state.parts.push_back(part);
+        let waker = state.waker.take();
+        drop(state);
+        wakes.waker(waker);
+        true
     }
 
     fn end(&self, outcome: Result<Message>, wakes: &mut Wakes) {

@@ -1,4 +1,4 @@
-//! The I/O side of a client: a bounded pool of connections, and the requests that wait for one.
+//! The I/O side of a client of MDP/0.1 or 0.2: a bounded pool of connections, and the requests that wait for one.
 //!
 //! Replies of 0.1 and 0.2 do not say which request they answer, so a connection belongs to one request until that is
 //! answered or given up.
@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
+use crate::notices::Notices;
 use crate::options::ClientOptions;
-use crate::proto::client::{Client as Machine, ClientConfig, ClientOutput};
+use crate::proto::client::{Client as Machine, ClientConfig, ClientOutput, call_limit};
+use crate::proto::mdp::Version;
 use crate::transport::{Dealer, DealerOptions, Received};
 
 use super::command::Call;
@@ -22,6 +24,8 @@ use super::timers::Owner;
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// How many messages of one connection are read before the others have their turn.
 const BATCH: usize = 64;
+/// More connections than this serve nobody better, and cost the broker's host descriptors.
+pub(super) const MAX_CONNECTIONS: usize = 64;
 
 pub(super) struct Pool {
     id: u64,
@@ -39,11 +43,17 @@ pub(super) struct Pool {
     timer: Option<Instant>,
     /// The endpoint that answered last, where new connections begin.
     preferred: usize,
+    /// What new connections speak.
+    version: Version,
+    /// Whether something has happened after which the broker may be another one.
+    stale: bool,
+    notices: Notices,
 }
 
 struct Connection {
     machine: Machine,
     link: Link,
+    version: Version,
     call: Option<(u64, Caller)>,
     /// The first of the pool's endpoints in this machine's order.
     first_endpoint: usize,
@@ -55,7 +65,8 @@ struct Connection {
 }
 
 impl Pool {
-    pub(super) fn new(id: u64, options: Arc<ClientOptions>) -> Self {
+    /// A pool of connections that speak `version`, beginning with the endpoint of index `preferred`.
+    pub(super) fn new(id: u64, options: Arc<ClientOptions>, version: Version, preferred: usize) -> Self {
         let dealer = DealerOptions {
             linger: Duration::ZERO,
             reconnect_min: options.reconnect_min,
@@ -72,13 +83,36 @@ impl Pool {
             waiting: BTreeMap::new(),
             waiting_ends: BTreeSet::new(),
             timer: None,
-            preferred: 0,
+            preferred,
+            version,
+            stale: false,
+            notices: Notices::default(),
         }
+    }
+
+    /// How many requests are under way at once.
+    pub(super) fn limit(options: &ClientOptions) -> usize {
+        options.max_in_flight.min(MAX_CONNECTIONS)
+    }
+
+    /// The broker at this endpoint was asked what it speaks.
+    pub(super) fn confirm(&mut self, version: Version, endpoint: usize) {
+        (self.version, self.preferred, self.stale) = (version, endpoint, false);
+    }
+
+    /// Whether it is time to ask again what the broker speaks.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// Index of the endpoint where new connections begin.
+    pub(super) fn preferred(&self) -> usize {
+        self.preferred
     }
 
     /// Takes a request in: it is started, or waits for its turn.
     pub(super) fn call(&mut self, io: &mut Io, id: u64, call: Call) {
-        self.waiting_ends.insert((call.submitted + call.deadline, id));
+        self.waiting_ends.insert((self.due(&call), id));
         self.waiting.insert(id, call);
         self.start_waiting(io);
         self.set_timer(io);
@@ -144,7 +178,9 @@ impl Pool {
     pub(super) fn connection_due(&mut self, io: &mut Io, index: usize) {
         let Some(connection) = self.connections.get_mut(index) else { return };
         if connection.call.is_none() {
-            connection.renew(&self.options, self.preferred);
+            // Long enough for the broker to have become another one.
+            self.stale = true;
+            connection.renew(&self.options, self.version, self.preferred);
             io.timers.set(Owner::Connection(self.id, index), &mut connection.timer, None);
             return;
         }
@@ -165,11 +201,12 @@ impl Pool {
         {
             self.waiting_ends.remove(&(due, id));
             if let Some(call) = self.waiting.remove(&id) {
+                let (waited, busy) = (io.now.saturating_duration_since(call.asked.submitted), self.connections.len());
                 let error = Error::new(
                     ErrorKind::Timeout,
                     format!(
-                        "the request to {:?} waited {:?} for its turn: all of max_in_flight = {} connections were busy",
-                        call.service, call.deadline, self.options.max_in_flight
+                        "the request to {:?} waited {waited:?} for its turn: all of {busy} connections were busy",
+                        call.asked.service
                     ),
                 );
                 call.caller.done(Err(error), &mut io.wakes);
@@ -188,7 +225,12 @@ impl Pool {
             match connection.link.recv() {
                 Ok(Received::Nothing) => break,
                 Ok(Received::Message(frames)) => connection.machine.handle_message(io.now, frames),
-                Ok(Received::Disconnected) => connection.machine.handle_disconnected(io.now),
+                Ok(Received::Disconnected) => {
+                    let event = self.notices.lost(&self.options, connection.endpoint, "the connection was lost");
+                    io.wakes.event(self.options.on_event.as_ref(), event);
+                    self.stale = true;
+                    connection.machine.handle_disconnected(io.now);
+                }
                 Err(error) => connection.machine.cancel(io.now, error),
             }
             self.settle(io, index);
@@ -199,11 +241,17 @@ impl Pool {
     /// Does what a connection's machine wants done, and sets its timer.
     fn settle(&mut self, io: &mut Io, index: usize) {
         let connection = &mut self.connections[index];
+        let hook = self.options.on_event.as_ref();
         while let Some(output) = connection.machine.poll_output() {
             match output {
                 ClientOutput::Connect { endpoint } => {
+                    if connection.link.is_open() {
+                        // The attempt before got no reply.
+                        io.wakes.event(hook, self.notices.lost(&self.options, connection.endpoint, "no reply came"));
+                    }
                     let count = self.options.endpoints.len().max(1);
                     connection.endpoint = (connection.first_endpoint + endpoint) % count;
+                    io.wakes.event(hook, self.notices.connecting(&self.options, connection.endpoint));
                     let endpoint = self.options.endpoints.get(connection.endpoint).map_or("", String::as_str);
                     if let Err(error) = connection.link.connect(endpoint, &self.dealer) {
                         connection.machine.cancel(io.now, error);
@@ -223,10 +271,21 @@ impl Pool {
                     connection.paused = false;
                     if let Some((id, caller)) = connection.call.take() {
                         match &outcome {
-                            Ok(_) => self.preferred = connection.endpoint,
-                            // Without attempts left this request did not try the next broker; the next request does.
-                            Err(error) if is_silence(error) && self.preferred == connection.endpoint => {
-                                self.preferred = (connection.endpoint + 1) % self.options.endpoints.len().max(1);
+                            Ok(_) => {
+                                self.stale |= self.preferred != connection.endpoint;
+                                self.preferred = connection.endpoint;
+                                let event =
+                                    self.notices.answered(&self.options, connection.endpoint, connection.version);
+                                io.wakes.event(hook, event);
+                            }
+                            Err(error) if is_silence(error) => {
+                                self.stale = true;
+                                // Without attempts left this request did not try the next broker; the next request does.
+                                if self.preferred == connection.endpoint {
+                                    self.preferred = (connection.endpoint + 1) % self.options.endpoints.len().max(1);
+                                }
+                                let event = self.notices.lost(&self.options, connection.endpoint, "no reply came");
+                                io.wakes.event(hook, event);
                             }
                             Err(_) => {}
                         }
@@ -254,14 +313,17 @@ impl Pool {
             && let Some(call) = self.take_waiting(id)
         {
             let connection = &mut self.connections[index];
-            connection.use_again(&self.options, self.preferred);
-            let mode = call.caller.mode();
-            if let Err(error) = connection.machine.start(io.now, &call.service, call.body, &call.options, mode) {
+            if connection.use_again(&self.options, self.version, self.preferred) {
+                self.stale = true;
+            }
+            let asked = call.asked;
+            let started = connection.machine.start(io.now, &asked.service, asked.body, &asked.options, asked.mode);
+            if let Err(error) = started {
                 self.idle.push(index);
                 call.caller.done(Err(error), &mut io.wakes);
                 continue;
             }
-            connection.machine.count_wait(io.now.saturating_duration_since(call.submitted));
+            connection.machine.count_wait(io.now.saturating_duration_since(asked.submitted));
             connection.call = Some((id, call.caller));
             self.running.insert(id, index);
             self.settle(io, index);
@@ -272,11 +334,12 @@ impl Pool {
         if let Some(index) = self.idle.pop() {
             return Some(index);
         }
-        if self.connections.len() >= self.options.max_in_flight {
+        if self.connections.len() >= Pool::limit(&self.options) {
             return None;
         }
         self.connections.push(Connection {
-            machine: machine(&self.options, self.preferred),
+            machine: machine(&self.options, self.version, self.preferred),
+            version: self.version,
             link: Link::default(),
             call: None,
             first_endpoint: self.preferred,
@@ -289,8 +352,16 @@ impl Pool {
 
     fn take_waiting(&mut self, id: u64) -> Option<Call> {
         let call = self.waiting.remove(&id)?;
-        self.waiting_ends.remove(&(call.submitted + call.deadline, id));
+        self.waiting_ends.remove(&(self.due(&call), id));
         Some(call)
+    }
+
+    /// When a waiting request's time is over.
+    fn due(&self, call: &Call) -> Instant {
+        let (asked, options) = (&call.asked.options, &self.options);
+        let timeout = asked.timeout.unwrap_or(options.timeout);
+        let retries = asked.retries.unwrap_or(options.retries);
+        call.asked.submitted + call_limit(timeout, retries, asked.deadline.or(options.deadline)).0
     }
 
     fn set_timer(&mut self, io: &mut Io) {
@@ -314,28 +385,32 @@ impl Connection {
     }
 
     /// Makes sure that the next request finds the connection clean: what came while it was idle is dropped, and one
-    /// that broke meanwhile is left.
-    fn use_again(&mut self, options: &ClientOptions, preferred: usize) {
-        loop {
+    /// that broke meanwhile is left; whether it did.
+    fn use_again(&mut self, options: &ClientOptions, version: Version, preferred: usize) -> bool {
+        let broke = loop {
             match self.link.recv() {
-                Ok(Received::Nothing) if self.link.is_open() => return,
+                Ok(Received::Nothing) if self.link.is_open() && self.version == version => return false,
                 Ok(Received::Message(_)) => {}
-                Ok(Received::Nothing | Received::Disconnected) | Err(_) => return self.renew(options, preferred),
+                Ok(Received::Nothing) => break false,
+                Ok(Received::Disconnected) | Err(_) => break true,
             }
-        }
+        };
+        self.renew(options, version, preferred);
+        broke
     }
 
     /// Closes, and begins anew with the endpoint that answered last.
-    fn renew(&mut self, options: &ClientOptions, preferred: usize) {
+    fn renew(&mut self, options: &ClientOptions, version: Version, preferred: usize) {
         self.link.close();
-        self.machine = machine(options, preferred);
+        self.machine = machine(options, version, preferred);
+        self.version = version;
         self.first_endpoint = preferred;
     }
 }
 
 /// A machine that tries the endpoints from `first` on.
-fn machine(options: &ClientOptions, first: usize) -> Machine {
-    let mut config = ClientConfig::from(options);
+fn machine(options: &ClientOptions, version: Version, first: usize) -> Machine {
+    let mut config = ClientConfig { version, ..ClientConfig::from(options) };
     let count = config.endpoints.len().max(1);
     config.endpoints.rotate_left(first % count);
     Machine::new(config)
@@ -351,10 +426,10 @@ mod tests {
     use bytes::Bytes;
 
     use crate::aio::outcome::{Reply, To};
-    use crate::aio::timers::Timers;
-    use crate::aio::wakes::Wakes;
     use crate::message::Message;
     use crate::options::RequestOptions;
+    use crate::proto::client::ReplyMode;
+    use crate::proto::session::Asked;
     use crate::transport::{Frame, Incoming, Router};
 
     use super::*;
@@ -363,18 +438,18 @@ mod tests {
     fn a_connection_is_used_again_and_closed_when_it_has_been_idle_for_long() {
         let mut router = Router::bind(&["tcp://127.0.0.1:0".to_owned()], 1 << 20, 1 << 20).unwrap();
         let options = Arc::new(ClientOptions::new(&router.endpoints()[0]));
-        let mut io = Io { now: Instant::now(), timers: Timers::default(), wakes: Wakes::default() };
-        let mut pool = Pool::new(1, options);
+        let mut io = Io::new();
+        let mut pool = Pool::new(1, options, Version::V01, 0);
         let mut peers = Vec::new();
         for id in 0..2 {
-            let call = Call {
+            let asked = Asked {
                 service: "echo".to_owned(),
                 body: Message::from("hi"),
-                options: RequestOptions::default(),
+                options: RequestOptions { deadline: Some(Duration::from_secs(20)), ..RequestOptions::default() },
+                mode: ReplyMode::Whole,
                 submitted: io.now,
-                deadline: Duration::from_secs(20),
-                caller: Caller::new(To::Future(Arc::new(Reply::default())), None),
             };
+            let call = Call { asked, caller: Caller::new(To::Future(Arc::new(Reply::default())), None) };
             pool.call(&mut io, id, call);
             while pool.running.contains_key(&id) {
                 pool.ready(&mut io, 0);

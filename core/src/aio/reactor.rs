@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::transport::{Context, Interest, Poller, Woken};
 
+use super::asker::Asker;
 use super::command::Command;
 use super::crew::Crew;
-use super::pool::Pool;
 use super::runtime::Queue;
 use super::timers::{Owner, Timers};
 use super::wakes::Wakes;
 
 pub(super) struct Reactor {
     queue: Arc<Queue>,
-    pools: HashMap<u64, Pool>,
+    askers: HashMap<u64, Asker>,
     crews: HashMap<u64, Crew>,
     io: Io,
     poller: Poller,
@@ -38,15 +38,23 @@ pub(super) struct Io {
     pub(super) now: Instant,
     pub(super) timers: Timers,
     pub(super) wakes: Wakes,
+    /// Clients whose machines want something done at the end of the turn.
+    pub(super) unsettled: Vec<u64>,
+}
+
+impl Io {
+    pub(super) fn new() -> Io {
+        Io { now: Instant::now(), timers: Timers::default(), wakes: Wakes::default(), unsettled: Vec::new() }
+    }
 }
 
 impl Reactor {
     pub(super) fn new(queue: Arc<Queue>) -> Result<Reactor> {
         Ok(Reactor {
             queue,
-            pools: HashMap::new(),
+            askers: HashMap::new(),
             crews: HashMap::new(),
-            io: Io { now: Instant::now(), timers: Timers::default(), wakes: Wakes::default() },
+            io: Io::new(),
             poller: Poller::default(),
             commands: Vec::new(),
             watched: Vec::new(),
@@ -94,8 +102,9 @@ impl Reactor {
         }));
         for owner in owners.drain(..) {
             match owner {
+                Owner::Client(client) => self.with_asker(client, Asker::ready),
                 Owner::Connection(client, index) => {
-                    self.with_pool(client, |pool, io| pool.ready(io, index));
+                    self.with_asker(client, |asker, io| asker.connection_ready(io, index));
                 }
                 Owner::Session(worker, index) => self.with_crew(worker, |crew, io| crew.ready(io, index)),
                 Owner::Waiting(_) => {}
@@ -104,22 +113,24 @@ impl Reactor {
         self.io.timers.due(self.io.now, &mut owners);
         for owner in owners.drain(..) {
             match owner {
+                Owner::Client(client) => self.with_asker(client, Asker::due),
                 Owner::Connection(client, index) => {
-                    self.with_pool(client, |pool, io| pool.connection_due(io, index));
+                    self.with_asker(client, |asker, io| asker.connection_due(io, index));
                 }
-                Owner::Waiting(client) => self.with_pool(client, |pool, io| pool.waiting_due(io)),
+                Owner::Waiting(client) => self.with_asker(client, Asker::waiting_due),
                 Owner::Session(worker, index) => self.with_crew(worker, |crew, io| crew.session_due(io, index)),
             }
         }
         self.owners = owners;
+        self.settle();
         self.io.wakes.flush();
         go_on
     }
 
     fn wait(&mut self) {
-        let Reactor { queue, pools, crews, io, poller, watched, .. } = self;
+        let Reactor { queue, askers, crews, io, poller, watched, .. } = self;
         watched.clear();
-        let sockets = pools.values().flat_map(Pool::interests).chain(crews.values().flat_map(Crew::interests));
+        let sockets = askers.values().flat_map(Asker::interests).chain(crews.values().flat_map(Crew::interests));
         let interests = sockets.map(|(owner, dealer, writable)| {
             watched.push(owner);
             Interest::dealer(dealer, writable)
@@ -149,18 +160,18 @@ impl Reactor {
 
     fn execute(&mut self, command: Command) -> bool {
         match command {
-            Command::OpenClient { client, options } => {
-                self.pools.insert(client, Pool::new(client, options));
+            Command::OpenClient { client, options, load } => {
+                self.askers.insert(client, Asker::new(&self.io, client, options, load));
             }
             Command::CloseClient { client } => {
-                if let Some(pool) = self.pools.remove(&client) {
-                    pool.close(&mut self.io);
+                if let Some(asker) = self.askers.remove(&client) {
+                    asker.close(&mut self.io);
                 }
             }
             // Where the client is closed, dropping the call tells its caller.
-            Command::Call { client, id, call } => self.with_pool(client, |pool, io| pool.call(io, id, call)),
-            Command::Cancel { client, id } => self.with_pool(client, |pool, io| pool.cancel(io, id)),
-            Command::Resume { client, id } => self.with_pool(client, |pool, io| pool.resume(io, id)),
+            Command::Call { client, id, call } => self.with_asker(client, |asker, io| asker.call(io, id, call)),
+            Command::Cancel { client, id } => self.with_asker(client, |asker, io| asker.cancel(io, id)),
+            Command::Resume { client, id } => self.with_asker(client, |asker, io| asker.resume(io, id)),
             Command::Refuse { caller, error } => caller.done(Err(error), &mut self.io.wakes),
             Command::OpenWorker { worker, options, desk } => {
                 let crew = Crew::new(&mut self.io, worker, options, desk);
@@ -177,8 +188,8 @@ impl Reactor {
 
     fn finish(&mut self) {
         self.io.now = Instant::now();
-        for (_, pool) in mem::take(&mut self.pools) {
-            pool.close(&mut self.io);
+        for (_, asker) in mem::take(&mut self.askers) {
+            asker.close(&mut self.io);
         }
         for (_, mut crew) in mem::take(&mut self.crews) {
             crew.close(&mut self.io);
@@ -186,9 +197,16 @@ impl Reactor {
         self.io.wakes.flush();
     }
 
-    fn with_pool(&mut self, client: u64, act: impl FnOnce(&mut Pool, &mut Io)) {
-        if let Some(pool) = self.pools.get_mut(&client) {
-            act(pool, &mut self.io);
+    fn with_asker(&mut self, client: u64, act: impl FnOnce(&mut Asker, &mut Io)) {
+        if let Some(asker) = self.askers.get_mut(&client) {
+            act(asker, &mut self.io);
+        }
+    }
+
+    /// Does what the turn has led to: once for all that was asked and answered in it.
+    fn settle(&mut self) {
+        while let Some(client) = self.io.unsettled.pop() {
+            self.with_asker(client, Asker::settle);
         }
     }
 

@@ -108,10 +108,23 @@ impl Queue {
 
     /// Hands a command to the I/O thread; drops it where there is none any more.
     pub(super) fn push(&self, command: Command) {
-        if !self.origin.is_here() {
-            return;
+        if self.origin.is_here() {
+            self.put(self.lock(), command);
         }
-        let mut state = self.lock();
+    }
+
+    /// Hands a command over that bears a number of its own, which is above those of all commands before it. The number.
+    pub(super) fn push_numbered(&self, command: impl FnOnce(u64) -> Command) -> u64 {
+        if !self.origin.is_here() {
+            return self.next_id();
+        }
+        let state = self.lock();
+        let number = self.next_id();
+        self.put(state, command(number));
+        number
+    }
+
+    fn put(&self, mut state: MutexGuard<'_, QueueState>, command: Command) {
         if state.closed {
             drop(state);
             // Outside of the lock: it tells its caller that the client is closed.

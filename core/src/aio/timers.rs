@@ -6,7 +6,9 @@ use std::time::Instant;
 /// Whom a socket or a timer belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Owner {
-    /// A connection of a client, by the client's number and the connection's index.
+    /// The MDPX connection of a client, by the client's number.
+    Client(u64),
+    /// One of several connections of a client, by the client's number and the connection's index.
     Connection(u64, usize),
     /// The requests of a client that wait for a connection.
     Waiting(u64),

@@ -46,8 +46,9 @@ impl Wakes {
         self.cancelled.push(token);
     }
 
-    pub(super) fn event(&mut self, hook: &EventHook, event: ConnectionEvent) {
-        self.events.push((hook.clone(), event));
+    /// Tells the listener of it at the end of the batch, if there is one.
+    pub(super) fn event(&mut self, hook: Option<&EventHook>, event: impl Into<Option<ConnectionEvent>>) {
+        self.events.extend(hook.cloned().zip(event.into()));
     }
 
     /// Makes the wake-ups.

@@ -170,7 +170,7 @@ impl Client {
     fn start(&self, service: &str, body: Message, options: &RequestOptions, mode: ReplyMode) -> Result<Connection> {
         let settings = self.options();
         let spare = self.spare().take().and_then(|mut spare| spare.is_reusable().then_some(spare));
-        let mut connection = spare.unwrap_or_else(|| Connection::new(&settings));
+        let mut connection = spare.map_or_else(|| Connection::new(&settings), Ok)?;
         // A spare connection was made under the options of its time.
         let options = RequestOptions {
             timeout: options.timeout.or(Some(settings.timeout)),

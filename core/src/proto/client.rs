@@ -19,7 +19,7 @@ use super::mdp::{self, Part, ToBroker, Version};
 /// What of [`ClientOptions`] the machine needs.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// Version version.
+    /// What is spoken.
     pub version: Version,
     /// The brokers' endpoints, for the words of errors; outputs name them by index.
     pub endpoints: Vec<String>,
@@ -151,11 +151,14 @@ impl Client {
         if self.call.is_some() {
             return Err(Error::new(ErrorKind::Busy, "this connection carries another request"));
         }
-        check_request(&self.config, service, &body, options)?;
+        check_request(self.config.max_message_bytes, service, &body, options)?;
         let timeout = options.timeout.unwrap_or(self.config.timeout);
-        let retries = options.retries.unwrap_or(self.config.retries);
+        // These protocols cannot say how often a request may run, so a request of one attempt is sent once.
+        let once = options.max_attempts == Some(1);
+        let retries = if once { 1 } else { options.retries.unwrap_or(self.config.retries) };
         let explicit = options.deadline.or(self.config.deadline);
-        let deadline = now + explicit.unwrap_or_else(|| timeout.saturating_mul(retries).min(FAR_AWAY));
+        let (limit, deadline_is_explicit) = call_limit(timeout, retries, explicit);
+        let deadline = now + limit;
         self.call = Some(Call {
             service: service.to_owned(),
             body,
@@ -163,7 +166,7 @@ impl Client {
             timeout,
             retries,
             deadline,
-            deadline_is_explicit: explicit.is_some(),
+            deadline_is_explicit,
             attempt: 1,
             attempt_ends: deadline.min(now + timeout),
             sent: false,
@@ -310,18 +313,25 @@ impl Client {
 /// Far enough to mean "no limit", near enough for arithmetic on instants.
 const FAR_AWAY: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How long a call may take, and whether its caller said so. Otherwise each part of a streamed reply gives it as much
+/// time again.
+pub(crate) fn call_limit(timeout: Duration, retries: u32, explicit: Option<Duration>) -> (Duration, bool) {
+    let implied = || timeout.saturating_mul(retries).min(FAR_AWAY);
+    (explicit.unwrap_or_else(implied), explicit.is_some())
+}
+
 /// Checks what a caller asks for before anything is started or queued.
 ///
 /// # Errors
 /// `InvalidArgument` or `TooLarge`.
-pub fn check_request(config: &ClientConfig, service: &str, body: &Message, options: &RequestOptions) -> Result<()> {
+pub fn check_request(max_message_bytes: usize, service: &str, body: &Message, options: &RequestOptions) -> Result<()> {
     service_name(service)?;
     options.validate()?;
     let bytes = body.byte_len();
-    if bytes > config.max_message_bytes {
+    if bytes > max_message_bytes {
         return Err(Error::new(
             ErrorKind::TooLarge,
-            format!("the request has {bytes} bytes; max_message_bytes is {}", config.max_message_bytes),
+            format!("the request has {bytes} bytes; max_message_bytes is {max_message_bytes}"),
         ));
     }
     Ok(())

@@ -33,6 +33,15 @@ impl Version {
     }
 }
 
+impl From<Version> for crate::options::Protocol {
+    fn from(version: Version) -> Self {
+        match version {
+            Version::V01 => crate::options::Protocol::V01,
+            Version::V02 => crate::options::Protocol::V02,
+        }
+    }
+}
+
 /// Whether a part of an answer is followed by more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {

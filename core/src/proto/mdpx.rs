@@ -20,6 +20,9 @@ pub const MAGIC: &[u8; 6] = b"MDPX01";
 pub const MAX_HEADER: usize = 64 << 10;
 /// A body of at most so many bytes, lengths included, is packed.
 pub const PACK_LIMIT: usize = 4 << 10;
+/// Properties and a packed body take at most so many bytes together, so that they fit behind the fields of every command:
+/// a request that may be sent can also be delivered.
+pub const MAX_INLINE: usize = 60 << 10;
 /// The text of an error or of a DISCONNECT is cut to so many bytes.
 pub const MAX_TEXT: usize = 16 << 10;
 
@@ -275,6 +278,9 @@ pub fn read(frame: &[u8], followers: usize) -> Result<Header<'_>, &'static str> 
     if has(PACKED) {
         if !may_have_body(&command) {
             return Err("a body that the command does not have");
+        }
+        if (properties.1 - properties.0) as usize + fields.0.len() > MAX_INLINE {
+            return Err("properties and a packed body of more than 60 KiB");
         }
         let mut rest = fields.0;
         while !rest.is_empty() {
@@ -534,6 +540,11 @@ pub fn packed_len<F: AsRef<[u8]>>(body: &[F]) -> usize {
     body.iter().map(|frame| 4 + frame.as_ref().len()).sum()
 }
 
+/// Whether a body is to be packed: `properties` and `packed` are what the two take in bytes.
+pub fn is_packable(properties: usize, packed: usize) -> bool {
+    packed <= PACK_LIMIT && properties + packed <= MAX_INLINE
+}
+
 /// Appends the body to a header that [`write`] has made and that starts at `start` of `out`.
 pub fn pack<F: AsRef<[u8]>>(out: &mut Vec<u8>, start: usize, body: &[F]) {
     out[start + 7] |= PACKED;
@@ -618,7 +629,7 @@ pub fn message(command: &Command<'_>, body: &Message) -> Vec<Bytes> {
     let mut header = Vec::with_capacity(128 + packed.min(PACK_LIMIT) + body.properties().block().len());
     write(&mut header, command, body.properties().block());
     let mut frames = Vec::with_capacity(1);
-    if packed <= PACK_LIMIT {
+    if is_packable(body.properties().block().len(), packed) {
         pack(&mut header, 0, body.frames());
         frames.push(header.into());
     } else {
@@ -634,3 +645,6 @@ pub fn control(command: &Command<'_>) -> Vec<Bytes> {
     write(&mut header, command, &[]);
     vec![header.into()]
 }
+
+#[cfg(test)]
+mod tests;

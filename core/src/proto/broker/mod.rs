@@ -33,7 +33,9 @@ pub use stats::{Counters, Stats};
 
 use super::frame::{Frame, Frames, RoutingId};
 use super::heartbeat::Heartbeat;
-use super::mdp::{self, Version};
+use super::mdp;
+#[cfg(test)]
+use super::mdp::Version;
 use super::mdpx::{self, SessionId};
 use super::mmi;
 use super::window::Window;

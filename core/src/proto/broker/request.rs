@@ -153,7 +153,7 @@ impl<F: Frame> Body<F> {
         if let Some(packed) = packed {
             mdpx::pack_again(scratch, 0, packed);
             message.push(F::copy_from(scratch));
-        } else if mdpx::packed_len(self.frames()) <= mdpx::PACK_LIMIT {
+        } else if mdpx::is_packable(properties.len(), mdpx::packed_len(self.frames())) {
             mdpx::pack(scratch, 0, self.frames());
             message.push(F::copy_from(scratch));
         } else {

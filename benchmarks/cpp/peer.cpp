@@ -1,0 +1,159 @@
+// The programs of `cargo xtask bench` in C++: the same options and lines of JSON as those of `majordomo-bench`.
+// Usage: peer client|worker|round-trip --endpoint ENDPOINT [--protocol P] [--size BYTES] [--outstanding N]
+//             [--warm-up SECONDS] [--seconds SECONDS]
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <majordomo.hpp>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+using clock_type = std::chrono::steady_clock;
+using seconds = std::chrono::duration<double>;
+using microseconds = std::chrono::duration<double, std::micro>;
+
+static const char *const service = "echo";
+
+struct options {
+    std::string endpoint;
+    std::string protocol = "0.1";
+    std::size_t size = 11;
+    std::size_t outstanding = 1000;
+    seconds warm_up {0.5};
+    seconds measured {1.0};
+
+    majordomo::client_options client () const
+    {
+        majordomo::client_options chosen;
+        chosen.protocol = protocol;
+        chosen.max_in_flight = outstanding;
+        // Long enough that no request is ever sent twice.
+        chosen.timeout = std::chrono::seconds (60);
+        return chosen;
+    }
+};
+
+// Counts replies once the warm-up is over, for some seconds.
+class meter {
+public:
+    explicit meter (const options &chosen) : begin_ (clock_type::now () + chosen.warm_up), end_ (begin_ + chosen.measured) {}
+
+    // A reply came; whether to go on.
+    bool receive ()
+    {
+        last_ = clock_type::now ();
+        if (counts_)
+            ++replies_;
+        else if (last_ >= begin_) {
+            counts_ = true;
+            begin_ = last_;
+        }
+        return last_ < end_;
+    }
+
+    bool counts () const { return counts_; }
+
+    void report (const std::string &more = {}) const
+    {
+        const double took = seconds (last_ - begin_).count ();
+        std::cout << "{\"replies\":" << replies_ << ",\"seconds\":" << took
+                  << ",\"rate\":" << static_cast<double> (replies_) / took << more << "}" << std::endl;
+    }
+
+private:
+    using instant = std::chrono::time_point<clock_type, seconds>;
+    instant begin_, end_, last_;
+    long replies_ = 0;
+    bool counts_ = false;
+};
+
+// Keeps requests outstanding.
+static void client (const options &chosen)
+{
+    const std::string body (chosen.size, 'x');
+    majordomo::async_client hub (chosen.endpoint, chosen.client ());
+    meter meter (chosen);
+    for (std::size_t sent = 0; sent < chosen.outstanding; ++sent)
+        hub.send (service, body);
+    for (;;) {
+        hub.recv ().value ();
+        if (!meter.receive ())
+            break;
+        hub.send (service, body);
+    }
+    meter.report ();
+}
+
+static void worker (const options &chosen)
+{
+    majordomo::worker_options worker_options;
+    worker_options.protocol = chosen.protocol;
+    majordomo::worker serving (chosen.endpoint, service, worker_options);
+    std::cout << "{\"ready\":true}" << std::endl;
+    serving.serve ([] (const majordomo::message &request) { return request.clone (); });
+}
+
+// One request at a time.
+static void round_trip (const options &chosen)
+{
+    const std::string body (chosen.size, 'x');
+    majordomo::client hub (chosen.endpoint, chosen.client ());
+    meter meter (chosen);
+    std::vector<double> times;
+    for (bool going = true; going;) {
+        const auto begin = clock_type::now ();
+        hub.request (service, body);
+        if (meter.counts ())
+            times.push_back (microseconds (clock_type::now () - begin).count ());
+        going = meter.receive ();
+    }
+    if (times.empty ())
+        throw std::runtime_error ("no round trip was measured");
+    std::sort (times.begin (), times.end ());
+    const auto percentile = [&] (std::size_t part) { return std::to_string (times[(times.size () - 1) * part / 100]); };
+    meter.report (",\"median_us\":" + percentile (50) + ",\"p99_us\":" + percentile (99));
+}
+
+static options parse (int argc, char *argv[])
+{
+    options chosen;
+    for (int index = 2; index + 1 < argc; index += 2) {
+        const std::string name = argv[index], value = argv[index + 1];
+        if (name == "--endpoint")
+            chosen.endpoint = value;
+        else if (name == "--protocol")
+            chosen.protocol = value;
+        else if (name == "--size")
+            chosen.size = std::stoul (value);
+        else if (name == "--outstanding")
+            chosen.outstanding = std::stoul (value);
+        else if (name == "--warm-up")
+            chosen.warm_up = seconds (std::stod (value));
+        else if (name == "--seconds")
+            chosen.measured = seconds (std::stod (value));
+    }
+    return chosen;
+}
+
+int main (int argc, char *argv[])
+{
+    try {
+        const options chosen = parse (argc, argv);
+        const std::string role = argc > 1 ? argv[1] : "";
+        if (role == "client")
+            client (chosen);
+        else if (role == "worker")
+            worker (chosen);
+        else if (role == "round-trip")
+            round_trip (chosen);
+        else {
+            std::cerr << "usage: peer client|worker|round-trip --endpoint ENDPOINT\n";
+            return 2;
+        }
+    } catch (const std::exception &failure) {
+        std::cerr << "peer: " << failure.what () << '\n';
+        return 1;
+    }
+    return 0;
+}

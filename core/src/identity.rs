@@ -1,0 +1,16 @@
+//! Where a client's session gets its name and its secret from.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::proto::session::Identity;
+
+/// A session that nobody else has, with a secret that nobody can guess.
+///
+/// # Errors
+/// `Internal` where the operating system gives no random bytes.
+pub(crate) fn identity() -> Result<Identity> {
+    let mut identity = Identity { session: [0; 16], secret: [0; 16] };
+    getrandom::fill(&mut identity.session)
+        .and_then(|()| getrandom::fill(&mut identity.secret))
+        .map_err(|error| Error::new(ErrorKind::Internal, format!("no random bytes: {error}")))?;
+    Ok(identity)
+}

@@ -1,0 +1,93 @@
+//! What is compared with what, and what is aimed at.
+
+use serde::Serialize;
+
+use super::contender::{Contender, Load, Protocol, Tool};
+use super::figures::Quantity;
+use crate::project::Language;
+
+/// One figure, or the ratio of two, and its target.
+#[derive(Clone, Debug)]
+pub(crate) struct Comparison {
+    /// What `--only` calls it; several may have one name.
+    pub(crate) name: &'static str,
+    pub(crate) quantity: Quantity,
+    pub(crate) of: Contender,
+    /// What it is divided by; where there is none, the figure itself counts.
+    pub(crate) to: Option<Contender>,
+    pub(crate) target: Option<Target>,
+}
+
+/// A bound of a comparison's median.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Target {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Target {
+    pub(crate) fn is_met(self, value: f64) -> bool {
+        match self {
+            Target::AtLeast(bound) => value >= bound,
+            Target::AtMost(bound) => value <= bound,
+        }
+    }
+}
+
+impl Comparison {
+    pub(crate) fn contenders(&self) -> impl Iterator<Item = Contender> {
+        [Some(self.of.clone()), self.to.clone()].into_iter().flatten()
+    }
+}
+
+/// Bodies as short as a greeting.
+const SMALL: Load = Load::Pipelined { size: 11, outstanding: 1000, pairs: 1 };
+const MANY: Load = Load::Pipelined { size: 11, outstanding: 100, pairs: 10 };
+const MEDIUM: Load = Load::Pipelined { size: 1024, outstanding: 1000, pairs: 1 };
+const LARGE: Load = Load::Pipelined { size: 64 << 10, outstanding: 200, pairs: 1 };
+
+/// Every comparison, in the order of the table.
+pub(crate) fn all() -> Vec<Comparison> {
+    use Language::{C, Cpp, Node, Python, Rust};
+    use Quantity::{BrokerCpu, BrokerInstructions, ClientInstructions, IdleCores, Kept, Lost, Median, Queued, Rate};
+    use Quantity::{Peak, WorkerInstructions};
+    use Target::{AtLeast, AtMost};
+
+    let peers = |language, load| Contender::Majordomo { language, protocol: Protocol::Best, load };
+    let plain = |load| Contender::Majordomo { language: Rust, protocol: Protocol::V01, load };
+    let rust = |load| peers(Rust, load);
+    let raw = Contender::RawRelay;
+    let idle = |workers, services| Contender::IdleWorkers { workers, services };
+    let ratio = |name, quantity, of, to, target| Comparison { name, quantity, of, to: Some(to), target: Some(target) };
+    let figure = |name, quantity, of, target| Comparison { name, quantity, of, to: None, target };
+
+    vec![
+        ratio("pipelined-11B", Rate, rust(SMALL), raw(SMALL), AtLeast(0.60)),
+        ratio("pipelined-10x10", Rate, rust(MANY), raw(MANY), AtLeast(0.65)),
+        ratio("pipelined-1KiB", Rate, rust(MEDIUM), raw(MEDIUM), AtLeast(0.75)),
+        ratio("pipelined-64KiB", Rate, rust(LARGE), raw(LARGE), AtLeast(0.95)),
+        ratio("broker-cpu", BrokerCpu, rust(SMALL), raw(SMALL), AtMost(2.5)),
+        ratio("round-trip", Median, rust(Load::RoundTrip), raw(Load::RoundTrip), AtMost(1.10)),
+        ratio("round-trip-0.1", Median, plain(Load::RoundTrip), raw(Load::RoundTrip), AtMost(1.10)),
+        figure("python-pipelined", Rate, peers(Python, SMALL), Some(AtLeast(60_000.0))),
+        ratio("python-pipelined", Rate, peers(Python, SMALL), Contender::HandWritten(Tool::Pyzmq), AtLeast(5.0)),
+        figure("node-pipelined", Rate, peers(Node, SMALL), Some(AtLeast(60_000.0))),
+        ratio("node-pipelined", Rate, peers(Node, SMALL), Contender::HandWritten(Tool::NpmZeromq), AtLeast(5.0)),
+        ratio("python-round-trip", Median, peers(Python, Load::RoundTrip), rust(Load::RoundTrip), AtMost(1.25)),
+        ratio("node-round-trip", Median, peers(Node, Load::RoundTrip), rust(Load::RoundTrip), AtMost(1.25)),
+        ratio("c-pipelined", Rate, peers(C, SMALL), rust(SMALL), AtLeast(0.90)),
+        ratio("cpp-pipelined", Rate, peers(Cpp, SMALL), rust(SMALL), AtLeast(0.90)),
+        ratio("c-round-trip", Median, peers(C, Load::RoundTrip), rust(Load::RoundTrip), AtMost(1.0 / 0.9)),
+        ratio("cpp-round-trip", Median, peers(Cpp, Load::RoundTrip), rust(Load::RoundTrip), AtMost(1.0 / 0.9)),
+        ratio("idle-workers", BrokerCpu, idle(10_000, 1000), idle(10, 10), AtMost(1.2)),
+        figure("idle-workers", IdleCores, idle(10_000, 1000), Some(AtMost(0.05))),
+        figure("memory-queued", Queued, Contender::Queue, Some(AtMost(140e6))),
+        figure("memory-queued", Kept, Contender::Queue, Some(AtMost(14e6))),
+        figure("burst", Lost, Contender::Burst, Some(AtMost(0.0))),
+        figure("burst", Peak, Contender::Burst, Some(AtMost(super::contender::BURST_BYTES as f64))),
+        figure("instructions", BrokerInstructions, Contender::Instructions, None),
+        figure("instructions", ClientInstructions, Contender::Instructions, None),
+        figure("instructions", WorkerInstructions, Contender::Instructions, None),
+    ]
+}
