@@ -26,7 +26,7 @@ ERROR_NAMES = {
     8: "ServiceError", 9: "BrokerUnreachable", 10: "Denied", 11: "Protocol", 12: "InvalidArgument", 13: "Closed",
     14: "TooLarge", 15: "Internal", 16: "Busy",
 }  # fmt: skip
-TIMEOUT, BROKER_UNREACHABLE, DENIED, CLOSED, TOO_LARGE = 1, 9, 10, 13, 14
+TIMEOUT, EXPIRED, BROKER_UNREACHABLE, DENIED, CLOSED, TOO_LARGE = 1, 4, 9, 10, 13, 14
 QUESTION = [b"", b"MDPC01", b"mmi.protocols", b""]
 WELCOME_SECONDS = 2.0
 FENCE_SECONDS = 0.5
@@ -243,6 +243,8 @@ class Session(threading.Thread):
     def take(self, message: x1.Message) -> None:
         call = self.open[message.number]
         if message.command == "ERROR":
+            if message.kind == EXPIRED and time.monotonic() >= call.deadline:
+                return None  # that is the caller's own deadline: `end_late` says so
             return self.end(message.number, Failed(message.kind, message.text, message.code))
         if message.sequence != call.parts:
             self.say("CANCEL", number=message.number)
