@@ -360,6 +360,12 @@ impl Session {
         let mut frames = frames.into_iter();
         let Some(header) = frames.next() else { return self.strays += 1 };
         let Ok(Header { command, layout }) = mdpx::read(&header, frames.len()) else { return self.strays += 1 };
+        if command == Command::Batch {
+            // One of them may end the connection: the rest is dropped with it.
+            return layout.messages(&header).filter(|message| mdpx::may_join(&[message])).for_each(|message| {
+                self.handle_message(now, vec![message]);
+            });
+        }
         match (self.stage, command) {
             (Stage::Greeting(_), Command::ClientWelcome { resumed, heartbeat_ms, liveness, credit, max_message }) => {
                 self.patience = Duration::from_millis(u64::from(heartbeat_ms.max(1))) * u32::from(liveness.max(1));
@@ -492,6 +498,7 @@ impl Session {
                 });
                 self.stage = Stage::Greeting(now + self.config.timeout);
                 self.outputs.push_back(SessionOutput::Send(hello));
+                self.outputs.push_back(SessionOutput::Send(mdpx::control(&Command::Batch)));
             }
             Spoken::Mdp(version) => self.hand_over(version),
         }

@@ -423,6 +423,7 @@ impl Worker {
                 self.state = State::Greeting;
                 self.heartbeat.heard(now);
                 self.say_ready(now);
+                self.say(now, &Command::Batch);
             }
             Spoken::Mdp(_) if self.is_busy() => {
                 // Handlers still run for an earlier connection, and a broker of these protocols cannot be told.

@@ -33,6 +33,14 @@ impl Worker {
             Err(reason) => return self.dropped(reason),
         };
         match read.command {
+            Command::Batch => {
+                for message in read.layout.messages(&header).filter(|message| mdpx::may_join(&[message])) {
+                    // One of them may have ended the connection.
+                    if self.has_connection() {
+                        self.handle_x1(now, vec![message]);
+                    }
+                }
+            }
             Command::Deliver { delivery, session, number, ttl_ms, attempt } => {
                 let body = read.layout.into_message(header, frames);
                 let deadline = Some(ttl_ms)
