@@ -5,6 +5,7 @@
 //! none is taken back. Each queue is swept when most of it is dead.
 
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -132,7 +133,7 @@ pub enum SessionOutput {
         /// Index of its endpoint.
         endpoint: usize,
         /// All requests without an outcome.
-        requests: Vec<(u64, Asked)>,
+        requests: Vec<(u64, Box<Asked>)>,
     },
 }
 
@@ -201,7 +202,8 @@ enum Stage {
 
 #[derive(Debug)]
 struct Request {
-    asked: Asked,
+    /// Requests change hands often on their way: what is large of them stays where it is.
+    asked: Box<Asked>,
     deadline: Instant,
     /// How much time each part of the reply gives anew; `None` where the deadline is the caller's own.
     renewal: Option<Duration>,
@@ -287,13 +289,13 @@ impl Session {
     }
 
     /// Takes a request in. Its number is above those of all earlier ones.
-    pub fn start(&mut self, now: Instant, number: u64, asked: Asked) {
+    pub fn start(&mut self, now: Instant, number: u64, asked: impl Into<Box<Asked>>) {
         if number <= self.last {
             let error = Error::new(ErrorKind::Internal, format!("request {number} comes after {}", self.last));
             return self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) });
         }
         self.last = number;
-        let request = Request::new(&self.config, asked);
+        let request = Request::new(&self.config, asked.into());
         if request.deadline <= now {
             let error = self.late(&request);
             return self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) });
@@ -371,24 +373,31 @@ impl Session {
             }
             (Stage::Ready, Command::Final { number, sequence }) => {
                 self.answered(now);
-                if !self.is_next(now, number, sequence) {
-                    return;
+                match self.requests.entry(number) {
+                    Entry::Occupied(entry) if entry.get().is_at(sequence) => {
+                        let request = entry.remove();
+                        self.finish(now, number, request, Ok(layout.into_message(header, frames)));
+                    }
+                    _ => self.misfit(now, number),
                 }
-                self.finish(now, number, Ok(layout.into_message(header, frames)));
             }
             (Stage::Ready, Command::Partial { number, sequence }) => {
                 self.answered(now);
-                if self.is_next(now, number, sequence) {
+                if self.requests.get(&number).is_some_and(|request| request.is_at(sequence)) {
                     self.partial(now, number, layout.into_message(header, frames));
+                } else {
+                    self.misfit(now, number);
                 }
             }
             (Stage::Ready, Command::Error { number, failure }) => {
                 self.answered(now);
                 let error = error(failure);
-                if self.requests.get(&number).is_some_and(|request| request.was_sent) {
-                    self.finish(now, number, Err(error));
-                } else {
-                    self.strays += 1;
+                match self.requests.entry(number) {
+                    Entry::Occupied(entry) if entry.get().was_sent => {
+                        let request = entry.remove();
+                        self.finish(now, number, request, Err(error));
+                    }
+                    _ => self.strays += 1,
                 }
             }
             (Stage::Ready, Command::Heartbeat) => self.answered(now),
@@ -679,22 +688,17 @@ impl Session {
         self.failures = 0;
     }
 
-    /// Whether the request waits for exactly this part. A gap fails it: what was lost with a connection does not come.
-    fn is_next(&mut self, now: Instant, number: u64, sequence: u32) -> bool {
+    /// A part that its request does not wait for. It is a gap: what was lost with a connection does not come again.
+    fn misfit(&mut self, now: Instant, number: u64) {
         match self.requests.get(&number) {
-            Some(request) if request.was_sent && request.parts == sequence => true,
             Some(request) if request.was_sent => {
                 let error = Error::new(
                     ErrorKind::BrokerUnreachable,
                     format!("the connection was lost in the middle of {:?}'s streamed reply", request.asked.service),
                 );
                 self.cancel(now, number, error);
-                false
             }
-            _ => {
-                self.strays += 1;
-                false
-            }
+            _ => self.strays += 1,
         }
     }
 
@@ -721,8 +725,7 @@ impl Session {
     }
 
     /// The request's outcome came.
-    fn finish(&mut self, now: Instant, number: u64, outcome: crate::error::Result<Message>) {
-        let Some(request) = self.requests.remove(&number) else { return };
+    fn finish(&mut self, now: Instant, number: u64, request: Request, outcome: crate::error::Result<Message>) {
         self.outstanding -= usize::from(request.on_wire);
         let outcome = match (outcome, request.joined) {
             (Ok(last), Some(joined)) => {
@@ -846,7 +849,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl Request {
-    fn new(config: &SessionConfig, asked: Asked) -> Request {
+    fn new(config: &SessionConfig, asked: Box<Asked>) -> Request {
         let timeout = asked.options.timeout.unwrap_or(config.timeout);
         let retries = asked.options.retries.unwrap_or(config.retries);
         let (limit, explicit) = call_limit(timeout, retries, asked.options.deadline.or(config.deadline));
@@ -859,6 +862,11 @@ impl Request {
             parts: 0,
             joined: None,
         }
+    }
+
+    /// Whether the next part of its reply, or the last one, is the one of this number.
+    fn is_at(&self, sequence: u32) -> bool {
+        self.was_sent && self.parts == sequence
     }
 
     /// The frames of its REQUEST.
