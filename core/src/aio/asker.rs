@@ -220,7 +220,7 @@ impl Asker {
     }
 
     /// The broker speaks an older protocol: requests are asked over the pool, until there is reason to look again.
-    fn go_on_older(&mut self, io: &mut Io, version: Version, endpoint: usize, requests: Vec<(u64, Box<Asked>)>) {
+    fn go_on_older(&mut self, io: &mut Io, version: Version, endpoint: usize, requests: Vec<(u64, Asked)>) {
         self.use_pool(version, endpoint);
         let (Some(talk), Some(pool)) = (&mut self.talk, &mut self.pool) else { return };
         talk.found_older = true;

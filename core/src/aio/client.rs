@@ -198,13 +198,13 @@ impl Core {
             Err(error) => return Err((to, error)),
         };
         let caller = Caller::new(to, Some(permit));
-        let asked = Box::new(Asked {
+        let asked = Asked {
             service: service.to_owned(),
             body,
             options: options.clone(),
             mode: caller.mode(),
             submitted: Instant::now(),
-        });
+        };
         let call = Call { asked, caller };
         Ok(self.queue().push_numbered(|id| Command::Call { client: self.id, id, call }))
     }

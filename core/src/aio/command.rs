@@ -37,6 +37,6 @@ pub(super) enum Command {
 
 /// A request and its caller.
 pub(super) struct Call {
-    pub(super) asked: Box<Asked>,
+    pub(super) asked: Asked,
     pub(super) caller: Caller,
 }

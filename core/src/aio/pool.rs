@@ -316,7 +316,7 @@ impl Pool {
             if connection.use_again(&self.options, self.version, self.preferred) {
                 self.stale = true;
             }
-            let asked = *call.asked;
+            let asked = call.asked;
             let started = connection.machine.start(io.now, &asked.service, asked.body, &asked.options, asked.mode);
             if let Err(error) = started {
                 self.idle.push(index);
@@ -442,13 +442,13 @@ mod tests {
         let mut pool = Pool::new(1, options, Version::V01, 0);
         let mut peers = Vec::new();
         for id in 0..2 {
-            let asked = Box::new(Asked {
+            let asked = Asked {
                 service: "echo".to_owned(),
                 body: Message::from("hi"),
                 options: RequestOptions { deadline: Some(Duration::from_secs(20)), ..RequestOptions::default() },
                 mode: ReplyMode::Whole,
                 submitted: io.now,
-            });
+            };
             let call = Call { asked, caller: Caller::new(To::Future(Arc::new(Reply::default())), None) };
             pool.call(&mut io, id, call);
             while pool.running.contains_key(&id) {

@@ -233,7 +233,7 @@ impl Connection {
             SessionOutput::Older { version, endpoint, requests } => {
                 self.machine = older(&self.options, version, endpoint);
                 for (_, asked) in requests {
-                    if let Err(error) = self.ask_older(*asked) {
+                    if let Err(error) = self.ask_older(asked) {
                         return Some(Progress::Done(Err(error)));
                     }
                 }

@@ -5,7 +5,6 @@
 //! none is taken back. Each queue is swept when most of it is dead.
 
 use std::cmp::Reverse;
-use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -133,7 +132,7 @@ pub enum SessionOutput {
         /// Index of its endpoint.
         endpoint: usize,
         /// All requests without an outcome.
-        requests: Vec<(u64, Box<Asked>)>,
+        requests: Vec<(u64, Asked)>,
     },
 }
 
@@ -202,8 +201,7 @@ enum Stage {
 
 #[derive(Debug)]
 struct Request {
-    /// Requests change hands often on their way: what is large of them stays where it is.
-    asked: Box<Asked>,
+    asked: Asked,
     deadline: Instant,
     /// How much time each part of the reply gives anew; `None` where the deadline is the caller's own.
     renewal: Option<Duration>,
@@ -289,13 +287,13 @@ impl Session {
     }
 
     /// Takes a request in. Its number is above those of all earlier ones.
-    pub fn start(&mut self, now: Instant, number: u64, asked: impl Into<Box<Asked>>) {
+    pub fn start(&mut self, now: Instant, number: u64, asked: Asked) {
         if number <= self.last {
             let error = Error::new(ErrorKind::Internal, format!("request {number} comes after {}", self.last));
             return self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) });
         }
         self.last = number;
-        let request = Request::new(&self.config, asked.into());
+        let request = Request::new(&self.config, asked);
         if request.deadline <= now {
             let error = self.late(&request);
             return self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) });
@@ -373,31 +371,24 @@ impl Session {
             }
             (Stage::Ready, Command::Final { number, sequence }) => {
                 self.answered(now);
-                match self.requests.entry(number) {
-                    Entry::Occupied(entry) if entry.get().is_at(sequence) => {
-                        let request = entry.remove();
-                        self.finish(now, number, request, Ok(layout.into_message(header, frames)));
-                    }
-                    _ => self.misfit(now, number),
+                if !self.is_next(now, number, sequence) {
+                    return;
                 }
+                self.finish(now, number, Ok(layout.into_message(header, frames)));
             }
             (Stage::Ready, Command::Partial { number, sequence }) => {
                 self.answered(now);
-                if self.requests.get(&number).is_some_and(|request| request.is_at(sequence)) {
+                if self.is_next(now, number, sequence) {
                     self.partial(now, number, layout.into_message(header, frames));
-                } else {
-                    self.misfit(now, number);
                 }
             }
             (Stage::Ready, Command::Error { number, failure }) => {
                 self.answered(now);
                 let error = error(failure);
-                match self.requests.entry(number) {
-                    Entry::Occupied(entry) if entry.get().was_sent => {
-                        let request = entry.remove();
-                        self.finish(now, number, request, Err(error));
-                    }
-                    _ => self.strays += 1,
+                if self.requests.get(&number).is_some_and(|request| request.was_sent) {
+                    self.finish(now, number, Err(error));
+                } else {
+                    self.strays += 1;
                 }
             }
             (Stage::Ready, Command::Heartbeat) => self.answered(now),
@@ -688,17 +679,22 @@ impl Session {
         self.failures = 0;
     }
 
-    /// A part that its request does not wait for. It is a gap: what was lost with a connection does not come again.
-    fn misfit(&mut self, now: Instant, number: u64) {
+    /// Whether the request waits for exactly this part. A gap fails it: what was lost with a connection does not come.
+    fn is_next(&mut self, now: Instant, number: u64, sequence: u32) -> bool {
         match self.requests.get(&number) {
+            Some(request) if request.was_sent && request.parts == sequence => true,
             Some(request) if request.was_sent => {
                 let error = Error::new(
                     ErrorKind::BrokerUnreachable,
                     format!("the connection was lost in the middle of {:?}'s streamed reply", request.asked.service),
                 );
                 self.cancel(now, number, error);
+                false
             }
-            _ => self.strays += 1,
+            _ => {
+                self.strays += 1;
+                false
+            }
         }
     }
 
@@ -725,7 +721,8 @@ impl Session {
     }
 
     /// The request's outcome came.
-    fn finish(&mut self, now: Instant, number: u64, request: Request, outcome: crate::error::Result<Message>) {
+    fn finish(&mut self, now: Instant, number: u64, outcome: crate::error::Result<Message>) {
+        let Some(request) = self.requests.remove(&number) else { return };
         self.outstanding -= usize::from(request.on_wire);
         let outcome = match (outcome, request.joined) {
             (Ok(last), Some(joined)) => {
@@ -849,7 +846,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl Request {
-    fn new(config: &SessionConfig, asked: Box<Asked>) -> Request {
+    fn new(config: &SessionConfig, asked: Asked) -> Request {
         let timeout = asked.options.timeout.unwrap_or(config.timeout);
         let retries = asked.options.retries.unwrap_or(config.retries);
         let (limit, explicit) = call_limit(timeout, retries, asked.options.deadline.or(config.deadline));
@@ -862,11 +859,6 @@ impl Request {
             parts: 0,
             joined: None,
         }
-    }
-
-    /// Whether the next part of its reply, or the last one, is the one of this number.
-    fn is_at(&self, sequence: u32) -> bool {
-        self.was_sent && self.parts == sequence
     }
 
     /// The frames of its REQUEST.
