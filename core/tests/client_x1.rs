@@ -80,7 +80,7 @@ fn properties_go_there_and_back_and_the_listener_hears_what_is_spoken() {
         for body in [&message, &large, &message] {
             assert_eq!(&client.request("echo", body.clone()).unwrap(), body);
         }
-        assert_eq!(events.try_iter().collect::<Vec<_>>(), [connected.clone()]);
+        assert_eq!(events.try_iter().collect::<Vec<_>>(), std::slice::from_ref(&connected));
         let client = aio::Client::with_options(options).unwrap();
         for body in [&message, &large, &message] {
             assert_eq!(&block_on(client.request("echo", body.clone())).unwrap(), body);
