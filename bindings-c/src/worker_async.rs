@@ -272,6 +272,8 @@ impl State {
         for event in events {
             match event.kind {
                 WorkerEventKind::Request(request) => self.ready.push_back(request),
+                // The request is still owed an answer, which is dropped.
+                WorkerEventKind::Cancelled { .. } => {}
                 WorkerEventKind::Closed(reason) => {
                     let closed = || Error::new(ErrorKind::Closed, "this mdwrk_async_t has been drained or closed");
                     self.ended = Some(reason.unwrap_or_else(closed));

@@ -105,7 +105,7 @@ impl Environment {
         self.tasks.drain(&mut tasks);
         let mut events = Vec::with_capacity(clients.len() + workers.len() + tasks.len());
         events.extend(clients.into_iter().filter_map(|event| self.client_event(env, event)));
-        events.extend(workers.into_iter().map(|event| self.worker_event(env, event)));
+        events.extend(workers.into_iter().filter_map(|event| self.worker_event(env, event)));
         events.extend(tasks.into_iter().map(task_event));
         events
     }
@@ -130,14 +130,16 @@ impl Environment {
         })
     }
 
-    fn worker_event<'env>(&self, env: &'env Env, event: WorkerEvent) -> Event<'env> {
+    fn worker_event<'env>(&self, env: &'env Env, event: WorkerEvent) -> Option<Event<'env>> {
         let WorkerEvent { token, kind } = event;
-        match kind {
+        Some(match kind {
             WorkerEventKind::Request(request) => {
                 let body = request.body().clone();
                 let request = Some(NativeRequest::new(request));
                 with_frames(env, token, &body, Event { request, ..Event::default() })
             }
+            // The request is still owed an answer, which is dropped.
+            WorkerEventKind::Cancelled { .. } => return None,
             WorkerEventKind::Closed(reason) => {
                 lock(&self.open).remove(&token);
                 match reason {
@@ -145,7 +147,7 @@ impl Environment {
                     None => Event { token: token.cast_signed(), last: true, ..Event::default() },
                 }
             }
-        }
+        })
     }
 }
 

@@ -68,6 +68,8 @@ impl Mailbox {
         for WorkerEvent { token, kind, .. } in requests {
             let (last, outcome) = match kind {
                 WorkerEventKind::Request(request) => (false, Bound::new(py, Request::from(request))?.into_any()),
+                // The request is still owed an answer, which is dropped.
+                WorkerEventKind::Cancelled { .. } => continue,
                 WorkerEventKind::Closed(Some(error)) => (true, exception(py, &error)?),
                 WorkerEventKind::Closed(None) => (true, py.None().into_bound(py)),
             };

@@ -95,7 +95,8 @@ fn a_fork_in_the_middle_of_a_call_ends_the_call_in_the_child_only() {
         broker.send(&[&request[0], b"", b"MDPC01", b"echo", b"for the parent"]);
         broker
     });
-    let client = Client::with_options(ClientOptions::new(&endpoint).protocol(Protocol::V01).timeout(LONG)).unwrap();
+    let options = ClientOptions::new(&endpoint).protocol(Protocol::V01).timeout(LONG);
+    let client = Client::with_options(options).unwrap();
     let mut child = None;
     let outcome = client.request_with("echo", "hello".into(), &RequestOptions::default(), &mut |_| {
         // In the middle: the request is out, the reply is not there.

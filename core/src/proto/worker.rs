@@ -165,6 +165,8 @@ pub struct Worker {
     /// Until when deliveries may still come that were on their way when DRAIN was said (MDPX).
     fence: Option<Instant>,
     random: u64,
+    /// Memory that headers are written in.
+    scratch: Vec<u8>,
     outputs: VecDeque<WorkerOutput>,
 }
 
@@ -208,6 +210,7 @@ impl Worker {
             drain_ends: None,
             fence: None,
             random: seed | 1,
+            scratch: Vec::new(),
             outputs: VecDeque::new(),
             config,
         };

@@ -50,6 +50,8 @@ pub(super) struct Session {
     notices: Arc<Notices>,
     /// The moment of the last look at the clock: close enough to now wherever nothing has waited in between.
     now: Instant,
+    /// When the machine wants to be called.
+    machine_due: Option<Instant>,
     /// A `recv` is under way, which will be back at once.
     pub(super) receiving: bool,
     /// A `recv` waits for the handler to be done with its request.
@@ -83,6 +85,7 @@ impl Session {
             cancellations,
             notices,
             now,
+            machine_due: None,
             receiving: false,
             receiver_waits: false,
             poller: Poller::default(),
@@ -96,6 +99,7 @@ impl Session {
             }
         }
         session.flush()?;
+        session.machine_due = session.machine.poll_timeout();
         Ok(session)
     }
 
@@ -123,7 +127,7 @@ impl Session {
             let pause = self.stuck.elapsed() / 4;
             Instant::now() + pause.clamp(Duration::from_millis(5), Duration::from_millis(100))
         });
-        self.machine.poll_timeout().into_iter().chain(retry).chain(look).min()
+        self.machine_due.into_iter().chain(retry).chain(look).min()
     }
 
     /// Whether the connection has taken all there was to send. One that takes nothing for too long is given up.
@@ -141,15 +145,15 @@ impl Session {
 
     /// Does what another thread asked of the worker.
     pub(super) fn obey(&mut self, inner: &Inner) {
-        let now = Instant::now();
-        if inner.closing.load(Ordering::Acquire) {
-            self.machine.close(now);
-        } else if inner.draining.load(Ordering::Acquire) {
-            if let Err(error) = self.drain(now) {
-                log::error!("{}: {error}", inner.service);
-            }
-        } else {
+        let closing = inner.closing.load(Ordering::Acquire);
+        if !closing && !inner.draining.load(Ordering::Acquire) {
             return;
+        }
+        self.now = Instant::now();
+        if closing {
+            self.machine.close(self.now);
+        } else if let Err(error) = self.drain() {
+            log::error!("{}: {error}", inner.service);
         }
         if let Err(error) = self.run() {
             log::error!("{}: {error}", inner.service);
@@ -160,7 +164,8 @@ impl Session {
     }
 
     /// What nobody has taken yet is new work, which a drain leaves to another worker.
-    fn drain(&mut self, now: Instant) -> Result<()> {
+    fn drain(&mut self) -> Result<()> {
+        let now = self.now;
         let spoken = self.machine.protocol();
         // Over MDPX more may have come than was read, and can be given back as what it is.
         while spoken == Some(Protocol::X1) && self.read()? {}
@@ -196,15 +201,16 @@ impl Session {
                 break;
             }
         }
-        if self.machine.poll_timeout().is_some_and(|due| due <= self.now) {
+        if self.machine_due.is_some_and(|due| due <= self.now) {
             self.machine.handle_timeout(self.now);
+            return self.run();
         }
-        self.run()
+        self.flush()
     }
 
     /// Waits for messages, for room where something is unsent, for the waker, or for what is due.
     pub(super) fn wait(&mut self, waker: &Waker, longest: Duration) -> Result<Woken> {
-        let due = self.machine.poll_timeout().map(|due| due.saturating_duration_since(self.now));
+        let due = self.machine_due.map(|due| due.saturating_duration_since(self.now));
         let timeout = due.map_or(longest, |due| due.min(longest));
         let writable = !self.unsent.is_empty();
         let dealer = self.dealer.as_ref().map(|dealer| Interest::dealer(dealer, writable));
@@ -252,7 +258,9 @@ impl Session {
                 WorkerOutput::Closed => {}
             }
         }
-        self.flush()
+        self.flush()?;
+        self.machine_due = self.machine.poll_timeout();
+        Ok(())
     }
 
     /// Nobody waits for the answer to this request any more.
@@ -313,6 +321,7 @@ impl Session {
             self.unsent.pop_front();
             self.was_up = true;
             self.machine.handle_sent(self.now);
+            self.machine_due = self.machine.poll_timeout();
             if !self.unsent.is_empty() {
                 self.stuck = Instant::now();
             }
