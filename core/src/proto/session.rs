@@ -194,8 +194,8 @@ enum Stage {
     Pausing(Instant),
     /// The broker is asked what it speaks. Until the question is out, the moment bounds the wait for the connection.
     Asking { discovery: Discovery, connect_by: Option<Instant> },
-    /// HELLO waits for its WELCOME until this moment.
-    Greeting(Instant),
+    /// HELLO waits for its WELCOME until this moment; whether it is out.
+    Greeting { until: Instant, is_out: bool },
     /// Requests go out.
     Ready,
 }
@@ -344,7 +344,10 @@ impl Session {
                     discovery.handle_sent(now);
                 }
             }
-            Stage::Greeting(until) => *until = (*until).max(now + self.config.timeout),
+            Stage::Greeting { until, is_out } => {
+                *until = (*until).max(now + self.config.timeout);
+                *is_out = true;
+            }
             Stage::Idle | Stage::Pausing(_) | Stage::Ready => {}
         }
     }
@@ -367,13 +370,16 @@ impl Session {
             });
         }
         match (self.stage, command) {
-            (Stage::Greeting(_), Command::ClientWelcome { resumed, heartbeat_ms, liveness, credit, max_message }) => {
+            (
+                Stage::Greeting { .. },
+                Command::ClientWelcome { resumed, heartbeat_ms, liveness, credit, max_message },
+            ) => {
                 self.patience = Duration::from_millis(u64::from(heartbeat_ms.max(1))) * u32::from(liveness.max(1));
                 self.credit = usize::try_from(credit).unwrap_or(usize::MAX).clamp(1, self.config.max_in_flight.max(1));
                 self.max_message = max_message;
                 self.welcome(now, resumed);
             }
-            (Stage::Greeting(_) | Stage::Ready, Command::Disconnect { text, .. }) => {
+            (Stage::Greeting { .. } | Stage::Ready, Command::Disconnect { text, .. }) => {
                 let reason = if text.is_empty() { "the broker has closed the connection" } else { text }.to_owned();
                 self.lost(now, reason);
             }
@@ -438,7 +444,7 @@ impl Session {
                     }
                 }
             }
-            Stage::Greeting(until) if until <= now => {
+            Stage::Greeting { until, .. } if until <= now => {
                 self.trouble = "no answer to HELLO came".to_owned();
                 self.give_way(now);
             }
@@ -454,7 +460,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let stage = match &self.stage {
             Stage::Idle => None,
-            Stage::Pausing(until) | Stage::Greeting(until) => Some(*until),
+            Stage::Pausing(until) | Stage::Greeting { until, .. } => Some(*until),
             Stage::Asking { discovery, connect_by } => Some(connect_by.unwrap_or(discovery.due())),
             Stage::Ready => self.silence_due.into_iter().chain(self.ack_due).min(),
         };
@@ -496,7 +502,7 @@ impl Session {
                     heartbeat_ms: milliseconds(heartbeat),
                     liveness: LIVENESS,
                 });
-                self.stage = Stage::Greeting(now + self.config.timeout);
+                self.stage = Stage::Greeting { until: now + self.config.timeout, is_out: false };
                 self.outputs.push_back(SessionOutput::Send(hello));
                 self.outputs.push_back(SessionOutput::Send(mdpx::control(&Command::Batch)));
             }
@@ -801,7 +807,7 @@ impl Session {
                 format!("the request to {service:?} waited for its turn: {limit} requests were outstanding"),
             );
         }
-        if matches!(self.stage, Stage::Asking { connect_by: None, .. } | Stage::Greeting(_)) {
+        if matches!(self.stage, Stage::Asking { connect_by: None, .. } | Stage::Greeting { is_out: true, .. }) {
             let text = format!("{brokers} did not say in time what it speaks, so {service:?} could not be asked");
             return Error::new(ErrorKind::Timeout, text);
         }
