@@ -223,6 +223,11 @@ impl Worker {
         !self.running.is_empty()
     }
 
+    /// Whether a further request waits for a handler that has time.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether the worker is closed or drained.
     pub fn is_closed(&self) -> bool {
         self.state == State::Closed

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::options::{Protocol, WorkerOptions};
+use crate::proto::mdpx;
 use crate::proto::worker::{Answer, Worker as Machine, WorkerConfig, WorkerOutput};
 use crate::transport::{Dealer, DealerOptions, Interest, Poller, Received, Waker, Woken, seed};
 
@@ -25,6 +26,10 @@ const RECONNECT_MIN: Duration = Duration::from_millis(100);
 /// long enough to cost nothing.
 const LOOK_MIN: Duration = Duration::from_millis(5);
 const LOOK_MAX: Duration = Duration::from_millis(50);
+/// A handler that takes no longer is quick.
+const QUICK: Duration = Duration::from_micros(50);
+/// At most so many answers of quick handlers wait to go out together.
+const HELD_BACK: usize = 64;
 /// How many messages are read before timers and other threads get their turn.
 const BATCH: usize = 64;
 
@@ -44,6 +49,8 @@ pub(super) struct Session {
     unsent: VecDeque<Vec<Bytes>>,
     /// Since when the first of these waits.
     stuck: Instant,
+    /// Whether what is to be sent waits for more that will come at once.
+    holds_back: bool,
     /// The request that the machine has given and nobody has taken yet.
     request: Option<Delivered>,
     cancellations: Arc<Cancellations>,
@@ -81,6 +88,7 @@ impl Session {
             was_up: false,
             unsent: VecDeque::new(),
             stuck: now,
+            holds_back: false,
             request: None,
             cancellations,
             notices,
@@ -124,8 +132,8 @@ impl Session {
     pub(super) fn due(&self) -> Option<Instant> {
         let look = (self.dealer.is_some() && !self.receiving).then(|| self.now + self.look);
         let retry = (!self.unsent.is_empty()).then(|| {
-            let pause = self.stuck.elapsed() / 4;
-            Instant::now() + pause.clamp(Duration::from_millis(5), Duration::from_millis(100))
+            let pause = self.now.saturating_duration_since(self.stuck) / 4;
+            self.now + pause.clamp(Duration::from_millis(5), Duration::from_millis(100))
         });
         self.machine_due.into_iter().chain(retry).chain(look).min()
     }
@@ -220,9 +228,18 @@ impl Session {
     }
 
     pub(super) fn answer(&mut self, number: u64, answer: Answer) -> Result<()> {
-        self.now = Instant::now();
+        let last = !matches!(answer, Answer::Partial(_));
+        let began = std::mem::replace(&mut self.now, Instant::now());
         self.machine.answer(self.now, number, answer)?;
-        self.run()
+        // The handler is quick, and has its next request already: the answers go out together. Should it be slow this time,
+        // the helper thread sends what waits.
+        self.holds_back = last
+            && self.now.saturating_duration_since(began) < QUICK
+            && self.machine.has_waiting()
+            && self.unsent.len() < HELD_BACK;
+        self.run()?;
+        self.holds_back = false;
+        Ok(())
     }
 
     /// Does what the machine wants done.
@@ -239,7 +256,7 @@ impl Session {
                 }
                 WorkerOutput::Send(frames) => {
                     if self.unsent.is_empty() {
-                        self.stuck = Instant::now();
+                        self.stuck = self.now;
                     }
                     self.unsent.push_back(frames);
                 }
@@ -313,8 +330,10 @@ impl Session {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let Some(dealer) = &self.dealer else { return Ok(()) };
-        while let Some(frames) = self.unsent.front() {
+        let Some(dealer) = self.dealer.as_ref().filter(|_| !self.holds_back) else { return Ok(()) };
+        loop {
+            mdpx::join_first(&mut self.unsent);
+            let Some(frames) = self.unsent.front() else { break };
             if !dealer.try_send(frames)? {
                 break;
             }
