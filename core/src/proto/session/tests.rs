@@ -96,6 +96,10 @@ impl Bed {
     fn outputs(&mut self) -> Vec<String> {
         let mut outputs = Vec::new();
         while let Some(output) = self.session.poll_output() {
+            // Goes with every HELLO.
+            if matches!(&output, SessionOutput::Send(frames) if *frames == mdpx::control(&Command::Batch)) {
+                continue;
+            }
             outputs.push(match output {
                 SessionOutput::Connect { endpoint } => format!("connect {endpoint}"),
                 SessionOutput::Send(frames) => told(&frames),
