@@ -1,10 +1,56 @@
 //! Clients driven as their drivers would drive them, and the account of their outcomes.
 
-use majordomo::proto::client::ClientOutput;
-use majordomo::{Error, Message, RequestOptions};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::network::Plan;
+use bytes::Bytes;
+use majordomo::proto::client::{Client, ClientConfig, ClientOutput, ReplyMode};
+use majordomo::{ClientOptions, Error, Message, Protocol, RequestOptions};
+
+use crate::network::{Link, Plan, Random};
 use crate::world::{Owner, SERVICES, World};
+
+/// A client with its connection, its requests and their outcomes.
+pub(crate) struct ClientPeer {
+    pub(crate) machine: Client,
+    pub(crate) mode: ReplyMode,
+    pub(crate) link: Option<Link>,
+    /// Frames that wait for a broker to take them.
+    pub(crate) unsent: Option<Vec<Bytes>>,
+    pub(crate) asked: u64,
+    /// Text of the request under way.
+    pub(crate) current: Option<String>,
+    pub(crate) parts: Vec<Bytes>,
+    pub(crate) outcomes: BTreeMap<u64, Vec<bool>>,
+    /// The session and the number whose request this is, where the client was made for a single one.
+    pub(crate) owner: Option<(usize, u64)>,
+}
+
+impl ClientPeer {
+    pub(crate) fn new(machine: Client, mode: ReplyMode) -> ClientPeer {
+        ClientPeer {
+            machine,
+            mode,
+            link: None,
+            unsent: None,
+            asked: 0,
+            current: None,
+            parts: Vec::new(),
+            outcomes: BTreeMap::new(),
+            owner: None,
+        }
+    }
+
+    pub(crate) fn random(random: &mut Random, once: bool) -> ClientPeer {
+        let options = ClientOptions::new("tcp://broker:1")
+            .protocol(if random.chance(50) { Protocol::V01 } else { Protocol::V02 })
+            .timeout(Duration::from_secs(4))
+            .retries(if once { 1 } else { 30 })
+            .deadline(Duration::from_secs(90));
+        let mode = if random.chance(50) { ReplyMode::Whole } else { ReplyMode::Parts };
+        ClientPeer::new(Client::new(ClientConfig::from(&options)), mode)
+    }
+}
 
 impl World {
     pub(crate) fn ask(&mut self, index: usize) {
@@ -61,6 +107,14 @@ impl World {
         let seed = self.seed;
         let client = &mut self.clients[index];
         let text = client.current.take().expect("an outcome belongs to a request");
+        if let Some((session, number)) = client.owner {
+            let mut frames = std::mem::take(&mut client.parts);
+            let outcome = outcome.map(|last| {
+                frames.extend(last);
+                Message::from_frames(frames)
+            });
+            return self.on_session_outcome(session, number, outcome);
+        }
         match &outcome {
             Ok(last) => {
                 let mut frames = std::mem::take(&mut client.parts);

@@ -5,8 +5,10 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod clients;
+mod ledger;
 mod network;
 mod promises;
+mod sessions;
 mod world;
 
 use world::{Faults, World};
@@ -31,6 +33,7 @@ fn run(name: &str, faults: Faults, check: impl Fn(&World)) {
         world.run();
         world.check_promises();
         check(&world);
+        world.wind_up();
         answered += world.answered();
     }
     assert!(answered > 0, "no seed had a single request answered");
@@ -65,6 +68,7 @@ fn silent_cuts_and_a_lossy_network_never_give_two_outcomes_or_a_wrong_answer() {
 fn a_broker_that_dies_and_comes_back_finds_everybody_again() {
     run("broker restarts", Faults { restart_broker: true, ..Faults::none() }, |world| {
         world.check_all_answered();
+        world.check_reruns();
     });
 }
 
@@ -77,5 +81,26 @@ fn everything_at_once_keeps_every_promise_and_leaves_nothing_behind() {
 fn requests_that_must_not_run_twice_do_not() {
     run("once", Faults { once: true, ..Faults::all() }, |world| {
         assert!(world.most_runs_of_one_request() <= 1, "max_attempts = 1 and retries = 1 mean one run at most");
+    });
+}
+
+#[test]
+fn connections_that_are_cut_and_noticed_late_on_either_side_cost_no_request() {
+    run("late notice", Faults { cut: true, ..Faults::none() }, |world| {
+        world.check_all_answered();
+    });
+}
+
+#[test]
+fn callers_who_give_up_or_have_no_time_get_one_outcome_and_leave_nothing_behind() {
+    run("impatient", Faults { impatient: true, ..Faults::none() }, |_| {});
+}
+
+#[test]
+fn workers_that_drain_lose_nothing_and_let_nothing_run_twice() {
+    run("drain", Faults { drain: true, ..Faults::none() }, |world| {
+        world.check_all_answered();
+        assert_eq!(world.answered(), world.asked(), "every request is answered");
+        assert_eq!(world.most_runs_of_one_request(), 1, "no request runs twice");
     });
 }

@@ -51,8 +51,27 @@ pub(crate) enum Event {
 #[derive(Clone, Debug)]
 pub(crate) enum Plan {
     Ask(usize),
-    Part { worker: usize, life: u64, number: u64 },
-    Finish { worker: usize, life: u64, number: u64 },
+    AskSession(usize),
+    /// The caller gives this request of this session up.
+    Cancel(usize, u64),
+    Part {
+        worker: usize,
+        life: u64,
+        number: u64,
+    },
+    Finish {
+        worker: usize,
+        life: u64,
+        number: u64,
+    },
+    /// The handler has heard that nobody waits any more.
+    Stop {
+        worker: usize,
+        life: u64,
+        number: u64,
+    },
+    Drain(usize),
+    Freeze,
     Kill(usize),
     Revive(usize),
     Cut,
@@ -63,7 +82,7 @@ pub(crate) enum Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Open,
-    /// Nothing passes any more and neither side is told.
+    /// Nothing passes any more, and neither side knows yet.
     Silent,
     Closed,
 }
@@ -98,6 +117,24 @@ impl Network {
         }
     }
 
+    /// Cuts a connection: what is under way towards the peer is lost, and each side is told at a time of its own.
+    pub(crate) fn sever(&mut self, now: Duration, link: Link, random: &mut Random) {
+        let Some((state, to_broker, _)) = self.links.get_mut(&link) else { return };
+        *state = State::Silent;
+        let at = (*to_broker).max(now) + random.millis(0, 3000);
+        self.push(at, Event::BrokerSeesClose(link));
+        self.push(now + random.millis(0, 3000), Event::PeerSeesClose(link));
+    }
+
+    /// Tells the broker of every connection that is dead.
+    pub(crate) fn end_silence(&mut self, now: Duration) {
+        let silent = self.links.iter().filter(|(_, (state, ..))| *state == State::Silent).map(|(link, _)| *link);
+        for link in silent.collect::<Vec<_>>() {
+            self.push(now, Event::BrokerSeesClose(link));
+            self.push(now, Event::PeerSeesClose(link));
+        }
+    }
+
     /// Closes a connection: what is under way towards the broker still arrives, then each side that did not close it is told.
     pub(crate) fn close(&mut self, now: Duration, link: Link, random: &mut Random, tell_peer: bool) {
         let Some((state, to_broker, _)) = self.links.get_mut(&link) else { return };
@@ -125,6 +162,11 @@ impl Network {
             let at = *last;
             self.push(at, Event::ToPeer(link, frames));
         }
+    }
+
+    /// Lets something happen later.
+    pub(crate) fn defer(&mut self, at: Duration, event: Event) {
+        self.push(at, event);
     }
 
     pub(crate) fn plan(&mut self, at: Duration, plan: Plan) {
