@@ -12,8 +12,8 @@ import pytest
 
 
 @contextmanager
-def serving(broker: majordomo.Broker, handler: majordomo.Handler, **options: object) -> Iterator[None]:
-    with majordomo.Worker(broker.endpoint, "s", **options) as worker:
+def serving(broker: majordomo.Broker, handler: majordomo.Handler) -> Iterator[None]:
+    with majordomo.Worker(broker.endpoint, "s") as worker:
         thread = threading.Thread(target=worker.serve, args=(handler,))
         thread.start()
         yield
