@@ -81,7 +81,7 @@ majordomo.Worker(sys.argv[1], "spin", heartbeat=0.02, protocol="0.1").serve(spin
 """
 ASYNCIO = """
 import asyncio, majordomo.aio
-asyncio.run(majordomo.aio.serve(sys.argv[1], "spin", spin, heartbeat=0.02))
+asyncio.run(majordomo.aio.serve(sys.argv[1], "spin", spin, heartbeat=0.02, protocol="0.1"))
 """
 
 
