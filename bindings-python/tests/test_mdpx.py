@@ -6,9 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 import majordomo
 import majordomo.aio
-import pytest
 
 
 @contextmanager
