@@ -162,10 +162,7 @@ pub(crate) fn message_of(
     with_properties(body_of(object)?, properties)
 }
 
-fn with_properties(
-    message: majordomo::Message,
-    properties: Option<&Bound<'_, PyAny>>,
-) -> PyResult<majordomo::Message> {
+fn with_properties(message: majordomo::Message, properties: Option<&Bound<'_, PyAny>>) -> PyResult<majordomo::Message> {
     let Some(given) = properties else { return Ok(message) };
     let py = given.py();
     let mut properties = majordomo::Properties::new();

@@ -266,12 +266,7 @@ impl Request {
 
     /// Send the final reply, with properties beside it if there are any. A second answer raises InvalidArgument.
     #[pyo3(signature = (body, *, properties=None))]
-    fn reply(
-        &self,
-        py: Python<'_>,
-        body: &Bound<'_, PyAny>,
-        properties: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    fn reply(&self, py: Python<'_>, body: &Bound<'_, PyAny>, properties: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let body = message_of(body, properties)?;
         call(py, || self.core.reply(body))
     }
@@ -281,12 +276,7 @@ impl Request {
     /// MDP/0.2 (RFC 18) and MDPX deliver each by itself; over MDP/0.1 their frames arrive joined with the final
     /// reply's.
     #[pyo3(signature = (body, *, properties=None))]
-    fn partial(
-        &self,
-        py: Python<'_>,
-        body: &Bound<'_, PyAny>,
-        properties: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    fn partial(&self, py: Python<'_>, body: &Bound<'_, PyAny>, properties: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let body = message_of(body, properties)?;
         call(py, || self.core.partial(body))
     }

@@ -70,9 +70,10 @@ def test_a_stream_gives_the_parts_and_then_the_final_message(broker: majordomo.B
             assert list(stream) == []
 
 
-def test_over_the_older_protocol_the_parts_come_as_one(broker: majordomo.Broker, client: majordomo.Client) -> None:
+def test_over_the_older_protocol_the_parts_come_as_one(broker: majordomo.Broker) -> None:
     with serving(broker.endpoint, "parts", parts, protocol="0.2"):
-        assert [list(part) for part in client.stream("parts", ["1", "2", "3"])] == [[b"1", b"2", b"3"]]
+        with majordomo.Client(broker.endpoint, protocol="0.1") as client:
+            assert [list(part) for part in client.stream("parts", ["1", "2", "3"])] == [[b"1", b"2", b"3"]]
 
 
 def test_an_abandoned_stream_frees_the_client(broker: majordomo.Broker, echoing: majordomo.Worker) -> None:

@@ -41,7 +41,7 @@ def test_a_raw_worker_serves_our_client(broker: majordomo.Broker, client: majord
 def test_our_client_speaks_to_a_raw_broker() -> None:
     with raw.socket(zmq.ROUTER) as router:
         broker = raw.RawBroker(router)
-        with majordomo.Client(broker.endpoint, timeout=PATIENCE) as client:
+        with majordomo.Client(broker.endpoint, timeout=PATIENCE, protocol="0.1") as client:
             wait = in_thread(lambda: client.request("echo", "hi"))
             sender, *frames = broker.receive()
             assert frames == [b"", b"MDPC01", b"echo", b"hi"]
@@ -52,7 +52,7 @@ def test_our_client_speaks_to_a_raw_broker() -> None:
 def test_our_worker_registers_answers_and_says_goodbye_to_a_raw_broker() -> None:
     with raw.socket(zmq.ROUTER) as router:
         broker = raw.RawBroker(router)
-        with majordomo.Worker(broker.endpoint, "echo") as worker:
+        with majordomo.Worker(broker.endpoint, "echo", protocol="0.1") as worker:
             wait = in_thread(lambda: worker.recv().reply(b"ho"))
             identity, service = broker.receive_command(raw.READY)
             assert service == b"echo"
@@ -77,11 +77,11 @@ def spin(request):
     return b"done"
 """
 BLOCKING = """
-majordomo.Worker(sys.argv[1], "spin", heartbeat=0.02).serve(spin)
+majordomo.Worker(sys.argv[1], "spin", heartbeat=0.02, protocol="0.1").serve(spin)
 """
 ASYNCIO = """
 import asyncio, majordomo.aio
-asyncio.run(majordomo.aio.serve(sys.argv[1], "spin", spin, heartbeat=0.02))
+asyncio.run(majordomo.aio.serve(sys.argv[1], "spin", spin, heartbeat=0.02, protocol="0.1"))
 """
 
 

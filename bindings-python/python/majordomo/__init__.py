@@ -46,6 +46,9 @@ from majordomo.errors import (
 )
 
 __all__ = [
+    "CONTENT_TYPE",
+    "IDEMPOTENCY_KEY",
+    "TRACEPARENT",
     "AttemptsExhausted",
     "Body",
     "Broker",
@@ -53,14 +56,12 @@ __all__ = [
     "Busy",
     "Cancelled",
     "Client",
-    "CONTENT_TYPE",
     "Closed",
     "Denied",
     "Event",
     "Expired",
     "Frame",
     "Handler",
-    "IDEMPOTENCY_KEY",
     "InternalError",
     "InvalidArgument",
     "MajordomoError",
@@ -73,7 +74,6 @@ __all__ = [
     "RequestTimeout",
     "Service",
     "ServiceError",
-    "TRACEPARENT",
     "TooLarge",
     "Worker",
     "WorkerLost",

@@ -137,7 +137,16 @@ class Client:
         token = mailbox.register(parts._arrival.put)
         try:
             ticket = self._native.submit(
-                mailbox.native, token, service, body, timeout, retries, deadline, max_attempts, fail_fast, properties,
+                mailbox.native,
+                token,
+                service,
+                body,
+                timeout,
+                retries,
+                deadline,
+                max_attempts,
+                fail_fast,
+                properties,
                 parts=True,
             )
         except BaseException:

@@ -107,9 +107,7 @@ class AsyncClient:
 
     async def _open(self, command: Command, options: dict[str, Any]) -> majordomo.aio.Client:
         # On the loop, whose thread is told of events.
-        return majordomo.aio.Client(
-            command["endpoint"], protocol=command.get("protocol"), on_event=listener(command), **options
-        )
+        return majordomo.aio.Client(command["endpoint"], protocol=command.get("protocol"), on_event=listener(command), **options)
 
     def cancel(self, command: Command) -> bool:
         """Cancel the request; whether it is one of this client's."""

@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import majordomo
@@ -27,7 +27,7 @@ def properties_of(command: Command) -> dict[str, bytes] | None:
     given = command.get("properties")
     if given is None:
         return None
-    return {name: base64.b64decode(value) for name, value in zip(given[::2], given[1::2])}
+    return {name: base64.b64decode(value) for name, value in zip(given[::2], given[1::2], strict=True)}
 
 
 class BadCommand(Exception):

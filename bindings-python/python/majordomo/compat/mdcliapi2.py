@@ -44,7 +44,9 @@ class MajorDomoClient:
         name = _names.text(service)
         if self.verbose:
             self._log.info("I: sending request to %r", name)
-        self._client.submit(self._mailbox, next(self._tokens), name, request, None, None, _NO_DEADLINE)
+        self._client.submit(
+            self._mailbox, next(self._tokens), name, request, None, None, _NO_DEADLINE, None, False, None
+        )
 
     def recv(self) -> list[bytes] | None:
         """Return the frames of the next reply, or None when none came in time or the user interrupted.
