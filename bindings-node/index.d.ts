@@ -272,13 +272,13 @@ export interface WorkerOptions {
   reconnect?: number;
   /** How many requests are worked on at once: 1. */
   concurrency?: number;
-  /** How many further requests wait in the worker (MDPX only). */
+  /** How many further requests wait in the worker (MDPX only): 0. */
   prefetch?: number;
-  /** How many answers are kept, so that a request that comes again is answered without being run again; 0 keeps none. */
+  /** How many answers are kept, so that a request that comes again is answered without being run again (MDPX only): 0. */
   keepOutcomes?: number;
-  /** How many bytes the kept answers may hold. */
+  /** How many bytes the kept answers may hold: 64 MiB. */
   keepOutcomesBytes?: number;
-  /** How long an answer is kept, in milliseconds. */
+  /** How long an answer is kept, in milliseconds: 300000. */
   keepOutcomesAge?: number;
   /** What is spoken with the broker: `'auto'`. */
   protocol?: Protocol;
@@ -427,13 +427,13 @@ export interface BrokerOptions {
   maxServices?: number;
   /** How many workers may be registered: 100000. */
   maxWorkers?: number;
-  /** How many sessions of clients may be open. */
+  /** How many sessions of MDPX clients may be open: 100000. */
   maxSessions?: number;
-  /** How many requests a client may have outstanding. */
+  /** How many requests an MDPX client may have outstanding: 16384. */
   credit?: number;
-  /** Shortest interval between heartbeats that a peer may ask for, in milliseconds. */
+  /** Shortest interval between heartbeats that an MDPX peer is granted, in milliseconds: 10. */
   heartbeatMin?: number;
-  /** Longest such interval, in milliseconds. */
+  /** Longest such interval, in milliseconds: 60000. */
   heartbeatMax?: number;
 }
 
