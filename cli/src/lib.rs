@@ -2,9 +2,11 @@
 //!
 //! They have arguments, logging and exit statuses of their own; what a broker or a client does is the library's business.
 
+mod bench;
 mod mdbroker;
 mod mdctl;
 mod report;
+mod signals;
 mod table;
 
 pub use mdbroker::mdbroker;

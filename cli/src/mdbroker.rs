@@ -3,19 +3,17 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser};
 use majordomo::{Broker, BrokerOptions, ErrorKind, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::report;
+use crate::{report, signals};
 
 /// Runs a Majordomo broker.
 ///
-/// Clients and workers of MDP/0.1 and 0.2 use the same endpoints. Once it listens, it prints one line per endpoint to
+/// Clients and workers of MDPX, MDP/0.1 and 0.2 use the same endpoints. Once it listens, it prints one line per endpoint to
 /// stdout, `listening on tcp://…`, with the port filled in where `*` or 0 asked for a free one. Logs go to stderr.
 /// SIGINT and SIGTERM end it: the workers are told, and the exit status is 0. It is 1 after a failure, 2 for wrong
 /// arguments.
@@ -61,6 +59,18 @@ struct Arguments {
     /// How many workers there may be
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     max_workers: usize,
+    /// How many sessions MDPX clients may have open
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    max_sessions: usize,
+    /// How many requests one MDPX client may have outstanding
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
+    credit: u32,
+    /// Shortest interval between heartbeats that an MDPX peer is granted, in milliseconds
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    heartbeat_min_ms: u64,
+    /// Longest interval between heartbeats that an MDPX peer is granted, in milliseconds
+    #[arg(long, value_name = "N", default_value_t = 60_000)]
+    heartbeat_max_ms: u64,
     /// Log more; may be given several times
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
@@ -105,11 +115,15 @@ impl Arguments {
             .max_message_bytes(self.max_message_bytes)
             .max_services(self.max_services)
             .max_workers(self.max_workers)
+            .max_sessions(self.max_sessions)
+            .credit(self.credit)
+            .heartbeat_min(Duration::from_millis(self.heartbeat_min_ms))
+            .heartbeat_max(Duration::from_millis(self.heartbeat_max_ms))
     }
 }
 
 fn run(options: BrokerOptions) -> Result<()> {
-    let stop = stop_on_signals()?;
+    let stop = signals::stop_flag()?;
     let broker = Broker::with_options(options)?;
     let mut out = io::stdout().lock();
     for endpoint in broker.endpoints() {
@@ -125,17 +139,4 @@ fn run(options: BrokerOptions) -> Result<()> {
         }
         outcome => outcome,
     }
-}
-
-/// A flag that SIGINT and SIGTERM set. The second signal ends the process at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|error| {
-                majordomo::Error::new(ErrorKind::Internal, format!("signal {signal} cannot be handled: {error}"))
-            })?;
-    }
-    Ok(stop)
 }

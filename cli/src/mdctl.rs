@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
-use majordomo::{Client, ClientOptions, Error, ErrorKind, Message, Protocol, RequestOptions, Wake};
+use majordomo::{Client, ClientOptions, Error, ErrorKind, Message, Properties, Protocol, RequestOptions, Wake};
 use serde_json::{Value, json};
 
+use crate::bench;
 use crate::report;
 use crate::table;
 
@@ -33,19 +34,19 @@ struct Arguments {
 }
 
 #[derive(Args)]
-struct Connection {
+pub(crate) struct Connection {
     /// The broker's endpoint; several, separated by commas, are tried in turn
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:5555", global = true)]
-    broker: String,
+    pub(crate) broker: String,
     /// How long one attempt may take, in milliseconds
     #[arg(long, value_name = "N", default_value_t = 2500, global = true)]
-    timeout_ms: u64,
+    pub(crate) timeout_ms: u64,
     /// How often the request is sent at most
     #[arg(long, value_name = "N", default_value_t = 3, global = true)]
-    retries: u32,
-    /// Protocol version, 0.1 or 0.2
-    #[arg(long, value_name = "VERSION", default_value = "0.1", global = true)]
-    protocol: Protocol,
+    pub(crate) retries: u32,
+    /// Protocol: auto (the best that both sides know), 0.1, 0.2 or x1
+    #[arg(long, value_name = "VERSION", default_value = "auto", global = true)]
+    pub(crate) protocol: Protocol,
 }
 
 #[derive(Subcommand)]
@@ -57,6 +58,16 @@ enum Command {
         /// Frames of the request: text, @FILE for a file's content, - for standard input, @@TEXT for text that starts
         /// with one @
         body: Vec<OsString>,
+        /// How often the request is handed to a worker at most, 1 for never twice; the broker's option unless given
+        #[arg(long, value_name = "N")]
+        max_attempts: Option<u32>,
+        /// Fail at once where the service has no worker (MDPX only)
+        #[arg(long)]
+        fail_fast: bool,
+        /// Property that travels beside the request (MDPX only); may be given several times. Properties of the reply are
+        /// shown on stderr with --verbose, and with --json
+        #[arg(long = "property", value_name = "NAME=VALUE")]
+        properties: Vec<OsString>,
         /// Print the reply's bytes as they are, without line ends
         #[arg(long, conflicts_with = "json")]
         raw: bool,
@@ -67,15 +78,19 @@ enum Command {
     Workers,
     /// Print the broker's counters
     Stats,
+    /// Measure a running broker: as many answers as possible, with a fixed number of requests outstanding
+    Bench(bench::Arguments),
 }
 
 /// What ends the program other than by success.
-enum Failure {
+pub(crate) enum Failure {
     /// The arguments are wrong.
     Usage(String),
     /// A file or the standard streams.
     Io(String),
     Library(Error),
+    /// So many measured requests failed.
+    Requests(u64),
 }
 
 impl From<Error> for Failure {
@@ -108,6 +123,10 @@ impl Failure {
                 report::complain("mdctl", what);
                 ExitCode::FAILURE
             }
+            Failure::Requests(count) => {
+                report::complain("mdctl", &format!("{count} requests failed"));
+                ExitCode::FAILURE
+            }
             Failure::Library(error) => {
                 report::complain("mdctl", error);
                 ExitCode::from(match error.kind() {
@@ -122,32 +141,60 @@ impl Failure {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let options = ClientOptions::new(&arguments.connection.broker)
-        .timeout(Duration::from_millis(arguments.connection.timeout_ms))
-        .retries(arguments.connection.retries)
-        .protocol(arguments.connection.protocol);
-    let client = Client::with_options(options)?;
+    if let Command::Bench(bench) = &arguments.command {
+        return bench::run(bench, &arguments.connection, arguments.json);
+    }
+    let client = Client::with_options(arguments.connection.options(&arguments.connection.broker))?;
     match &arguments.command {
-        Command::Request { service, body, raw } => {
-            let reply = ask(&client, service, read_body(body)?)?;
-            if *raw {
-                print(&reply.iter().collect::<Vec<_>>().concat())
-            } else if arguments.json {
-                print_json(&json!({ "frames": reply.iter().map(frame).collect::<Vec<_>>() }))
-            } else {
-                let lines: Vec<u8> = reply.iter().flat_map(|frame| [frame, b"\n"].concat()).collect();
-                print(&lines)
-            }
+        Command::Request { service, body, max_attempts, fail_fast, properties, raw } => {
+            let body = read_body(body)?.with_properties(read_properties(properties)?);
+            let options =
+                RequestOptions { max_attempts: *max_attempts, fail_fast: *fail_fast, ..RequestOptions::default() };
+            show_reply(arguments, &ask(&client, service, body, &options)?, *raw)
         }
         Command::Services => show(arguments, &client, "mmi.services"),
         Command::Workers => show(arguments, &client, "mmi.workers"),
         Command::Stats => show(arguments, &client, "mmi.stats"),
+        Command::Bench(_) => Ok(()),
     }
+}
+
+impl Connection {
+    /// The options of a client of the broker at `endpoints`.
+    pub(crate) fn options(&self, endpoints: &str) -> ClientOptions {
+        ClientOptions::new(endpoints)
+            .timeout(Duration::from_millis(self.timeout_ms))
+            .retries(self.retries)
+            .protocol(self.protocol)
+    }
+}
+
+fn show_reply(arguments: &Arguments, reply: &Message, raw: bool) -> Result<(), Failure> {
+    if arguments.json {
+        let mut told = json!({ "frames": reply.iter().map(frame).collect::<Vec<_>>() });
+        if !reply.properties().is_empty() {
+            told["properties"] =
+                reply.properties().iter().map(|(name, value)| (name.to_owned(), frame(value))).collect();
+        }
+        return print_json(&told);
+    }
+    if arguments.verbose > 0 {
+        for (name, value) in reply.properties().iter() {
+            let value = String::from_utf8_lossy(value);
+            // Nobody is left to be told that the output is closed.
+            let _ = writeln!(io::stderr(), "{}: {}", table::printable(name), table::printable(&value));
+        }
+    }
+    if raw {
+        return print(&reply.iter().collect::<Vec<_>>().concat());
+    }
+    let lines: Vec<u8> = reply.iter().flat_map(|frame| [frame, b"\n"].concat()).collect();
+    print(&lines)
 }
 
 /// Asks the broker itself and prints what it tells.
 fn show(arguments: &Arguments, client: &Client, question: &str) -> Result<(), Failure> {
-    let reply = ask(client, question, Message::new())?;
+    let reply = ask(client, question, Message::new(), &RequestOptions::default())?;
     let told = match reply.get(0) {
         Some(b"200") => reply.get(1).and_then(|json| serde_json::from_slice::<Value>(json).ok()),
         _ => None,
@@ -163,9 +210,23 @@ fn show(arguments: &Arguments, client: &Client, question: &str) -> Result<(), Fa
 }
 
 /// A signal ends the program by itself, so the wait needs no look at it.
-fn ask(client: &Client, service: &str, body: Message) -> Result<Message, Failure> {
+fn ask(client: &Client, service: &str, body: Message, options: &RequestOptions) -> Result<Message, Failure> {
     let mut go_on = |_: Wake| ControlFlow::Continue(());
-    Ok(client.request_with(service, body, &RequestOptions::default(), &mut go_on)?)
+    Ok(client.request_with(service, body, options, &mut go_on)?)
+}
+
+fn read_properties(arguments: &[OsString]) -> Result<Properties, Failure> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut properties = Properties::new();
+    for argument in arguments {
+        let bytes = argument.as_bytes();
+        let parts = bytes.iter().position(|byte| *byte == b'=').map(|at| (&bytes[..at], &bytes[at + 1..]));
+        let Some((Ok(name), value)) = parts.map(|(name, value)| (std::str::from_utf8(name), value)) else {
+            return Err(Failure::Usage(format!("property {argument:?}: expected NAME=VALUE")));
+        };
+        properties.set(name, value)?;
+    }
+    Ok(properties)
 }
 
 fn read_body(arguments: &[OsString]) -> Result<Message, Failure> {
@@ -200,11 +261,11 @@ fn frame(bytes: &[u8]) -> Value {
     }
 }
 
-fn print_json(value: &Value) -> Result<(), Failure> {
+pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
     print(format!("{value:#}\n").as_bytes())
 }
 
-fn print(bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         // Who closes the pipe has read enough.

@@ -25,6 +25,16 @@ pub(crate) fn render(told: &Value) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
+/// Names and values, in this order.
+pub(crate) fn pairs(rows: &[(String, String)]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    for (name, value) in rows {
+        table.add_row([Cell::new(printable(name)), Cell::new(printable(value)).set_alignment(CellAlignment::Right)]);
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
 fn cell(value: &Value) -> Cell {
     match value {
         Value::Null => Cell::new("-"),
@@ -40,7 +50,7 @@ fn cell(value: &Value) -> Cell {
 }
 
 /// A service's name comes from elsewhere: what could steer a terminal is shown, not sent.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 

@@ -120,6 +120,8 @@ fn mdbroker_tells_wrong_arguments_from_failures() {
         &["--bind"],
         &["--bind", "nonsense"],
         &["--bind", "tcp://127.0.0.1:0", "--liveness", "0"],
+        &["--bind", "tcp://127.0.0.1:0", "--credit", "0"],
+        &["--bind", "tcp://127.0.0.1:0", "--heartbeat-min-ms", "3", "--heartbeat-max-ms", "2"],
         &["--what"],
     ] {
         assert_eq!(mdbroker(arguments).status.code(), Some(2), "{arguments:?}");
@@ -162,6 +164,14 @@ fn mdbroker_takes_every_option_and_keeps_to_the_limits() {
             "10",
             "--max-workers",
             "10",
+            "--max-sessions",
+            "10",
+            "--credit",
+            "100",
+            "--heartbeat-min-ms",
+            "20",
+            "--heartbeat-max-ms",
+            "5000",
             "-vv",
         ],
         1,
@@ -246,4 +256,122 @@ fn mdctl_says_by_its_status_that_no_broker_is_there() {
     let output = mdctl(&["stats", "--broker", &broker, "--timeout-ms", "100", "--retries", "1"], b"");
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains(&broker));
+}
+
+#[test]
+fn mdctl_sends_properties_and_shows_those_of_the_reply() {
+    let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
+    let worker = Arc::new(Worker::connect(broker.endpoint(), "mirror").unwrap());
+    let serving = thread::spawn({
+        let worker = worker.clone();
+        move || {
+            for request in &*worker {
+                let body = request.body().clone().with_properties(request.properties().clone());
+                request.reply(body).unwrap();
+            }
+        }
+    });
+    let common = ["--broker", broker.endpoint(), "--timeout-ms", "20000"];
+    let run = |arguments: &[&str]| mdctl(&[&["request", "mirror", "body"], arguments, &common].concat(), b"");
+    let properties = ["--property", "trace=a=b\u{1b}", "--property", "empty="];
+
+    let output = run(&[&properties[..], &["--verbose", "--max-attempts", "1"]].concat());
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(0), "body\n".to_owned()),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(text(&output.stderr).contains("trace: a=b\\u{1b}\n"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("empty: \n"));
+    let told: Value = serde_json::from_slice(&run(&[&properties[..], &["--json"]].concat()).stdout).unwrap();
+    assert_eq!(told["properties"], serde_json::json!({ "trace": "a=b\u{1b}", "empty": "" }));
+    assert_eq!(text(&run(&properties).stderr), "");
+    for wrong in [["--property", "nothing"], ["--property", "=value"], ["--max-attempts", "0"]] {
+        assert_eq!(run(&wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    worker.close();
+    serving.join().unwrap();
+}
+
+#[test]
+fn mdctl_fails_fast_where_nobody_serves() {
+    let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
+    let arguments = ["request", "nobody", "--fail-fast", "--broker", broker.endpoint(), "--timeout-ms", "20000"];
+    let output = mdctl(&arguments, b"");
+    // A timeout would be status 3.
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+}
+
+#[test]
+fn mdctl_bench_measures_its_own_echo_worker_over_every_protocol() {
+    let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
+    for protocol in ["auto", "0.1", "0.2", "x1"] {
+        let arguments =
+            ["bench", broker.endpoint(), "--echo", "--duration", "0.2", "--outstanding", "8", "--timeout-ms", "20000"];
+        let output = mdctl(&[&arguments[..], &["--protocol", protocol, "--json"]].concat(), b"");
+        assert_eq!(output.status.code(), Some(0), "{protocol}: {}", text(&output.stderr));
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(told["answered"].as_u64().unwrap() > 0, "{told}");
+        assert_eq!(told["errors"], serde_json::json!({}));
+        assert_eq!(told["protocol"], if protocol == "auto" { "x1" } else { protocol });
+        assert!(told["latency_us"]["p99"].as_f64().unwrap() > 0.0, "{told}");
+    }
+}
+
+#[test]
+fn mdctl_bench_ends_on_a_signal_with_the_figures_so_far() {
+    let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
+    for signal in [SIGINT, SIGTERM] {
+        let before = broker.stats().unwrap().counters.answered;
+        let process = Command::new(env!("CARGO_BIN_EXE_mdctl"))
+            .args(["bench", broker.endpoint(), "--echo", "--duration", "3600", "--timeout-ms", "20000"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while broker.stats().unwrap().counters.answered < before + 1000 {
+            thread::yield_now();
+        }
+        let kill = Command::new("kill").args([format!("-{signal}"), process.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        let output = process.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("latency p99"), "{}", text(&output.stdout));
+        // Nothing is drawn where there is no terminal.
+        assert_eq!(text(&output.stderr), "");
+    }
+}
+
+#[test]
+fn mdctl_bench_tells_failed_requests_and_wrong_arguments_by_its_status() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = format!("tcp://127.0.0.1:{port}");
+    let output = mdctl(&["bench", &nobody, "--timeout-ms", "100", "--retries", "1"], b"");
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    for wrong in [["--duration", "0"], ["--duration", "x"], ["--outstanding", "0"]] {
+        assert_eq!(mdctl(&[&["bench", &nobody], &wrong[..]].concat(), b"").status.code(), Some(2), "{wrong:?}");
+    }
+
+    let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
+    let worker = Arc::new(Worker::connect(broker.endpoint(), "moody").unwrap());
+    let serving = thread::spawn({
+        let worker = worker.clone();
+        move || {
+            let mut answered = false;
+            for request in &*worker {
+                // The request that tries the way is answered, the measured ones are not.
+                if answered { request.fail(42, "not today") } else { request.reply("yes") }.unwrap();
+                answered = true;
+            }
+        }
+    });
+    let arguments = ["bench", broker.endpoint(), "moody", "--duration", "0.2", "--json", "--timeout-ms", "20000"];
+    let output = mdctl(&arguments, b"");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(told["errors"]["ServiceError"].as_u64().unwrap() > 0, "{told}");
+    assert_eq!(told["answered"], 0);
+    worker.close();
+    serving.join().unwrap();
 }
