@@ -27,7 +27,6 @@ pub(crate) struct SessionPeer {
 /// A request, from its caller's side.
 pub(crate) struct Asking {
     pub(crate) text: String,
-    mode: ReplyMode,
     /// Whether it may run once at most.
     pub(crate) once: bool,
     fail_fast: bool,
@@ -116,7 +115,6 @@ impl World {
         }
         let asking = Asking {
             text,
-            mode,
             once,
             fail_fast,
             hurried,

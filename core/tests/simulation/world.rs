@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use majordomo::proto::broker::{Broker, BrokerConfig};
-use majordomo::proto::client::{Client, ClientConfig, ReplyMode};
 use majordomo::proto::worker::{Answer, Worker, WorkerConfig, WorkerOutput};
-use majordomo::{BrokerOptions, ClientOptions, Message, Protocol, ServiceError, WorkerOptions};
+use majordomo::{BrokerOptions, Message, Protocol, ServiceError, WorkerOptions};
 
 use crate::clients::ClientPeer;
 use crate::ledger::Ledger;
