@@ -1,10 +1,28 @@
 /// <reference types="node" />
 
+import { EventEmitter } from 'node:events';
+
 /** One frame as it may be given: text becomes UTF-8. */
 export type Frame = string | Uint8Array | ArrayBufferView | ArrayBuffer;
 
 /** What is accepted wherever a body is asked for: one frame, or a list of frames (a `Message`, for example). */
 export type Body = Frame | readonly Frame[];
+
+/** Properties as they are given: text becomes UTF-8. 1 to 255 bytes of name, 65535 of value, 60 KiB together. */
+export type GivenProperties = Readonly<Record<string, Frame>>;
+
+/** What goes beside a body. */
+export interface BodyOptions {
+  /** Properties that travel with the body (MDPX only); they take the place of those of a `Message` of the same name. */
+  properties?: GivenProperties;
+}
+
+/** Property: requests with the same value are the same request to a service that keeps its outcomes. */
+export const IDEMPOTENCY_KEY: string;
+/** Property: the media type of the body. */
+export const CONTENT_TYPE: string;
+/** Property: the trace that the request belongs to, in the form of W3C Trace Context. */
+export const TRACEPARENT: string;
 
 /**
  * An immutable list of byte frames: the body of a request or of a reply.
@@ -13,6 +31,9 @@ export type Body = Frame | readonly Frame[];
  * ordinary arrays). There may be no frames at all, and frames may be empty.
  */
 export interface Message extends ReadonlyArray<Buffer> {
+  /** What travels beside the frames; an object without a prototype, empty where there is nothing. */
+  readonly properties: Readonly<Record<string, Buffer>>;
+
   /**
    * The frame at `index` as text.
    *
@@ -25,11 +46,11 @@ export interface Message extends ReadonlyArray<Buffer> {
 
 export interface MessageConstructor {
   /**
-   * A message with copies of these frames; without an argument, a message without frames.
+   * A message with copies of these frames, and of the properties; without an argument, a message without frames.
    *
-   * @throws {MajordomoError} `MD_EINVAL` if `body` is not one
+   * @throws {MajordomoError} `MD_EINVAL` if `body` or a property is not one
    */
-  new (body?: Body): Message;
+  new (body?: Body, options?: BodyOptions): Message;
   /** The same as `new Message(body)`. */
   from(body: Body): Message;
   /** A message of these frames. */
@@ -103,9 +124,11 @@ export class ServiceError extends MajordomoError {
   /**
    * @param serviceCode - a number that the service chooses, from 0 to 4294967295
    * @param text - what went wrong
+   * @param options - `retryable`: whether another worker may do better, and gets the request while it has attempts left
+   * (MDPX only); `false` by default
    * @throws {MajordomoError} `MD_EINVAL` for a code or a text that is not one
    */
-  constructor(serviceCode: number, text: string, options?: { cause?: unknown });
+  constructor(serviceCode: number, text: string, options?: { retryable?: boolean; cause?: unknown });
   readonly code: 'MD_ESERVICE';
   readonly kind: 'ServiceError';
   readonly serviceCode: number;
@@ -128,10 +151,22 @@ export const errorKinds: readonly ErrorKindRow[];
 export const version: string;
 
 /**
- * Versions of the Majordomo protocol that a client or worker speaks. 0.1 is what the programs of the ZeroMQ Guide speak; 0.2 streams
- * replies.
+ * What a client or worker speaks with its broker. `'0.1'` is what the programs of the ZeroMQ Guide speak; `'0.2'` streams replies; `'x1'`
+ * is MDPX/1, with many requests on one connection, cancellation, deadlines and properties; `'auto'` is the best that both know.
  */
-export type Protocol = '0.1' | '0.2';
+export type Protocol = 'auto' | '0.1' | '0.2' | 'x1';
+
+/** What `connected`, `disconnected`, `reconnecting` and `draining` tell their listeners. */
+export interface ConnectionEvents {
+  /** The broker has answered and can be used. */
+  connected: [event: { endpoint: string; protocol: Protocol }];
+  /** The connection is of no use any more, for this reason. */
+  disconnected: [event: { endpoint: string; reason: string }];
+  /** Another connection is being made. */
+  reconnecting: [event: { endpoint: string }];
+  /** The worker takes no new requests and ends when those in hand are answered. */
+  draining: [event: Record<string, never>];
+}
 
 /** What one request does differently from its client's options. */
 export interface RequestOptions {
@@ -141,6 +176,12 @@ export interface RequestOptions {
   retries?: number;
   /** Time for the whole call, in milliseconds. */
   deadline?: number;
+  /** How often the broker hands the request to a worker at most (MDPX only): the broker's `maxAttempts`. With 1 it never runs twice. */
+  maxAttempts?: number;
+  /** Whether the request fails with `MD_ENOWORKER` where the service has no worker, instead of waiting for one (MDPX only). */
+  failFast?: boolean;
+  /** What travels beside the body (MDPX only). */
+  properties?: GivenProperties;
   /** Gives the request up when it is aborted: `MD_ECANCELLED`, with the signal's reason as `cause`. */
   signal?: AbortSignal;
 }
@@ -152,9 +193,9 @@ export interface ClientOptions {
   retries?: number;
   /** Time for a whole call, in milliseconds: `timeout` × `retries`. */
   deadline?: number;
-  /** Version of the protocol: `'0.1'`. */
+  /** What is spoken with the broker: `'auto'`. */
   protocol?: Protocol;
-  /** How many requests are on their way at once, each on a connection of its own: 64. */
+  /** How many requests are on their way at once: 1000. MDP/0.1 and 0.2 use 64 connections at most, one for each request. */
   maxInFlight?: number;
   /** How many further requests wait for their turn: 10000. One more is refused with `MD_EQUEUEFULL`. */
   maxWaiting?: number;
@@ -188,7 +229,7 @@ export interface Parts extends AsyncIterableIterator<Message> {
  *
  * A pending request keeps the process alive; an idle client does not.
  */
-export class Client {
+export class Client extends EventEmitter<ConnectionEvents> {
   private constructor();
 
   /**
@@ -231,7 +272,15 @@ export interface WorkerOptions {
   reconnect?: number;
   /** How many requests are worked on at once: 1. */
   concurrency?: number;
-  /** Version of the protocol: `'0.1'`. */
+  /** How many further requests wait in the worker (MDPX only). */
+  prefetch?: number;
+  /** How many answers are kept, so that a request that comes again is answered without being run again; 0 keeps none. */
+  keepOutcomes?: number;
+  /** How many bytes the kept answers may hold. */
+  keepOutcomesBytes?: number;
+  /** How long an answer is kept, in milliseconds. */
+  keepOutcomesAge?: number;
+  /** What is spoken with the broker: `'auto'`. */
   protocol?: Protocol;
   /** Largest message sent or accepted, in bytes: 256 MiB. */
   maxMessageBytes?: number;
@@ -263,7 +312,7 @@ export type Handler = (request: Request) => HandlerResult | Promise<HandlerResul
  *
  * An open worker keeps the process alive until it is closed, unless `unref` was called.
  */
-export class Worker implements AsyncIterable<Request> {
+export class Worker extends EventEmitter<ConnectionEvents> implements AsyncIterable<Request> {
   /**
    * A worker whose requests are answered by `handler`.
    *
@@ -319,27 +368,38 @@ export class Request {
   readonly body: Message;
   /** Whether it is answered. */
   readonly answered: boolean;
+  /** What was sent beside the body: `body.properties`. */
+  readonly properties: Readonly<Record<string, Buffer>>;
+  /** Which attempt at the request this is, from 1; 1 where the protocol does not say. */
+  readonly attempt: number;
+  /** How long the caller still waits, in milliseconds; `undefined` where there is no limit, or the protocol does not say. */
+  readonly remaining: number | undefined;
+  /** Whether nobody waits for the answer any more (MDPX only). It may still be answered; the answer is dropped. */
+  readonly cancelled: boolean;
+  /** Aborted when the request is cancelled. */
+  readonly signal: AbortSignal;
 
   /**
    * Sends the reply, or the last part of a streamed one; without an argument, an empty one.
    *
    * @throws {MajordomoError} `MD_EINVAL` if it is already answered, or `body` is not one; `MD_ETOOLARGE`
    */
-  reply(body?: Body): void;
+  reply(body?: Body, options?: BodyOptions): void;
   /**
    * Sends a part of the reply; more follows. To a client of protocol 0.1 the parts and the last one come as one reply.
    *
    * @throws {MajordomoError} as `reply`
    */
-  partial(body: Body): void;
+  partial(body: Body, options?: BodyOptions): void;
   /**
    * Answers with a failure: a `ServiceError` at the client.
    *
    * @param code - a number that the service chooses, from 0 to 4294967295
    * @param text - what went wrong; empty by default
+   * @param options - `retryable`: whether another worker gets the request while it has attempts left (MDPX only)
    * @throws {MajordomoError} `MD_EINVAL` if it is already answered, or an argument is not of the required form
    */
-  fail(code: number, text?: string): void;
+  fail(code: number, text?: string, options?: { retryable?: boolean }): void;
 }
 
 export interface BrokerOptions {
@@ -367,6 +427,14 @@ export interface BrokerOptions {
   maxServices?: number;
   /** How many workers may be registered: 100000. */
   maxWorkers?: number;
+  /** How many sessions of clients may be open. */
+  maxSessions?: number;
+  /** How many requests a client may have outstanding. */
+  credit?: number;
+  /** Shortest interval between heartbeats that a peer may ask for, in milliseconds. */
+  heartbeatMin?: number;
+  /** Longest such interval, in milliseconds. */
+  heartbeatMax?: number;
 }
 
 /**

@@ -27,12 +27,15 @@ export declare class NativeBroker {
 
 /** A client of one or several brokers. */
 export declare class NativeClient {
-  /** Makes a client; connections are made when they are needed. */
-  constructor(options: ClientOptions)
+  /**
+   * Makes a client; connections are made when they are needed. What happens to them comes through `environment` under
+   * `token`.
+   */
+  constructor(environment: Environment, token: number, options: ClientOptions)
   /** Sends a request. Its outcome comes through `environment` under `token`, the parts of a streamed reply joined. */
-  submit(environment: Environment, token: number, service: string, body: Array<Uint8Array>, options: RequestOptions): void
+  submit(environment: Environment, token: number, service: string, body: Array<Uint8Array>, options: RequestOptions, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
   /** Sends a request for a reply in parts. */
-  stream(service: string, body: Array<Uint8Array>, options: RequestOptions): NativeParts
+  stream(service: string, body: Array<Uint8Array>, options: RequestOptions, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): NativeParts
   /** Ends the client; requests under way fail with `Closed`. */
   close(): void
 }
@@ -53,14 +56,22 @@ export declare class NativeParts {
 
 /** A request in the hands of a worker. One that is collected unanswered is answered with an error. */
 export declare class NativeRequest {
+  /** The number that an event of its cancellation names it by. */
+  id(): number
+  /** Which attempt at the request this is, from 1. */
+  attempt(): number
+  /** Milliseconds that the caller still waits; nothing where there is no limit. */
+  remaining(): number | null
+  /** Whether nobody waits for the answer any more. */
+  isCancelled(): boolean
   /** Whether it is answered. */
   isAnswered(): boolean
   /** Sends the reply, the last part of a streaming one. */
-  reply(body: Array<Uint8Array>): void
+  reply(body: Array<Uint8Array>, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
   /** Sends a part of the reply; more will follow. */
-  partial(body: Array<Uint8Array>): void
-  /** Answers with a failure. */
-  fail(code: number, text: string): void
+  partial(body: Array<Uint8Array>, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
+  /** Answers with a failure; where it is `retryable`, another worker gets the request while it has attempts left. */
+  fail(code: number, text: string, retryable: boolean): void
 }
 
 /** A worker of one service. */
@@ -104,6 +115,14 @@ export interface BrokerOptions {
   maxServices?: number
   /** Workers that may be registered. */
   maxWorkers?: number
+  /** Sessions of clients that may be open. */
+  maxSessions?: number
+  /** Requests that a client may have outstanding. */
+  credit?: number
+  /** Shortest interval between heartbeats that a peer may ask for. */
+  heartbeatMin?: number
+  /** Longest interval between heartbeats that a peer may ask for. */
+  heartbeatMax?: number
 }
 
 /** Options of a client. Durations are milliseconds. */
@@ -116,7 +135,7 @@ export interface ClientOptions {
   retries?: number
   /** Time for a whole call. */
   deadline?: number
-  /** `"0.1"` or `"0.2"`. */
+  /** `"auto"`, `"0.1"`, `"0.2"` or `"x1"`. */
   protocol?: string
   /** Requests on their way at once. */
   maxInFlight?: number
@@ -130,6 +149,18 @@ export interface ClientOptions {
   reconnectMax?: number
 }
 
+/** What happened to a connection; what does not belong to an event of this name is left out. */
+export interface Connection {
+  /** `connected`, `disconnected`, `reconnecting` or `draining`. */
+  name: string
+  /** The broker's endpoint. */
+  endpoint?: string
+  /** What is spoken with it. */
+  protocol?: string
+  /** Why the connection is of no use any more. */
+  reason?: string
+}
+
 /** The table of failures. */
 export declare function errorKinds(): Array<Kind>
 
@@ -141,6 +172,14 @@ export interface Event {
   last: boolean
   /** A reply, a part of one, or the body of `request`. */
   frames?: Array<Buffer>
+  /** Names of the message's properties. */
+  names?: Array<string>
+  /** Their values, in the same order. */
+  values?: Array<Buffer>
+  /** The number of a worker's request that nobody waits for any more. */
+  cancelled?: number
+  /** What happened to a connection. */
+  connection?: Connection
   /** What a worker was given to do. */
   request?: NativeRequest
   /** What a call on a thread of its own gave. */
@@ -155,6 +194,8 @@ export interface Failure {
   number: number
   /** The whole sentence. */
   message: string
+  /** Whether the same request may succeed when it is sent again. */
+  retryable: boolean
   /** The service's own code, of a `ServiceError`. */
   serviceCode?: number
   /** The service's own text, of a `ServiceError`. */
@@ -182,6 +223,9 @@ export interface Kind {
  */
 export declare function mdbroker(args: Array<string>): number
 
+/** The well-known names of properties: idempotency key, content type, trace parent. */
+export declare function propertyNames(): Array<string>
+
 /** What one request does differently. Durations are milliseconds. */
 export interface RequestOptions {
   /** Time for one attempt. */
@@ -190,6 +234,10 @@ export interface RequestOptions {
   retries?: number
   /** Time for the whole call. */
   deadline?: number
+  /** Times that the broker hands the request to a worker. */
+  maxAttempts?: number
+  /** Whether the request fails at once where the service has no worker. */
+  failFast?: boolean
 }
 
 /** The version of the library underneath. */
@@ -209,7 +257,15 @@ export interface WorkerOptions {
   reconnect?: number
   /** Requests worked on at once. */
   concurrency?: number
-  /** `"0.1"` or `"0.2"`. */
+  /** Further requests that wait in the worker. */
+  prefetch?: number
+  /** Answers that are kept for requests that come again. */
+  keepOutcomes?: number
+  /** Bytes that these answers may hold. */
+  keepOutcomesBytes?: number
+  /** Time that an answer is kept. */
+  keepOutcomesAge?: number
+  /** `"auto"`, `"0.1"`, `"0.2"` or `"x1"`. */
   protocol?: string
   /** Largest message in bytes. */
   maxMessageBytes?: number

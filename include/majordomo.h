@@ -75,6 +75,14 @@ enum {
     MD_EBUSY = 16
 };
 
+/* Well-known names of properties. */
+/* A key of the application's: workers that keep outcomes run no request of the same key again. */
+#define MD_PROPERTY_IDEMPOTENCY_KEY "idempotency-key"
+/* The media type of the body. */
+#define MD_PROPERTY_CONTENT_TYPE "content-type"
+/* The W3C trace context. */
+#define MD_PROPERTY_TRACEPARENT "traceparent"
+
 /**
  * A broker that runs on a thread of its own from mdbrk_start to mdbrk_stop. Threads: setters one at a time, a second
  * thread meanwhile gets MD_EBUSY; the rest from any thread. A broker made before a fork is MD_ECLOSED in the child.
@@ -94,9 +102,9 @@ typedef struct mdcli_async_t mdcli_async_t;
 typedef struct mdcli_t mdcli_t;
 
 /**
- * A message: an ordered list of byte frames, the body of a request or of a reply. Frames may be empty and may hold
- * any bytes. Threads: one call at a time; a second thread meanwhile gets MD_EBUSY. A message may go from thread to
- * thread, and survives a fork.
+ * A message: an ordered list of byte frames, the body of a request or of a reply, and the properties that travel
+ * beside it. Frames may be empty and may hold any bytes. Threads: one call at a time; a second thread meanwhile gets
+ * MD_EBUSY. A message may go from thread to thread, and survives a fork.
  */
 typedef struct mdmsg_t mdmsg_t;
 
@@ -118,6 +126,16 @@ typedef struct mdwrk_async_t mdwrk_async_t;
  * mdwrk_destroy; a second thread meanwhile gets MD_EBUSY. A worker made before a fork is MD_ECLOSED in the child.
  */
 typedef struct mdwrk_t mdwrk_t;
+
+/**
+ * Called with what happens to a connection. name: "connected", with the protocol in detail ("0.1", "0.2" or "x1");
+ * "disconnected", with the reason in detail; "reconnecting"; or "draining", of workers only. endpoint: the broker's;
+ * empty for "draining". detail: empty for the others. arg: what was set with the handler. Never NULL but for arg.
+ * Ownership: the library's, valid until the handler returns. Threads: of the blocking handles the thread that uses
+ * them, or the library's while the program works on a request; of the asynchronous ones the library's. It must return
+ * soon, and call no function of the handle.
+ */
+typedef void (*md_event_handler_t)(const char *name, const char *endpoint, const char *detail, void *arg);
 
 #ifdef __cplusplus
 extern "C" {
@@ -147,6 +165,12 @@ uint32_t md_service_code(void);
 const char *md_service_text(void);
 
 /**
+ * Whether the service's handler said that another attempt may succeed, if the calling thread's last failure is
+ * MD_ESERVICE: 1 yes, 0 no; else 0.
+ */
+int md_service_retryable(void);
+
+/**
  * What an error number means, in one sentence; for 0 "no error". Never NULL, also for a number that is none.
  * Ownership: static memory. Threads: any.
  */
@@ -165,7 +189,8 @@ const char *md_kind(int number);
 const char *md_code(int number);
 
 /**
- * Whether the same request may succeed when it is sent again after this error: 1 yes, 0 no.
+ * Whether the same request may succeed when it is sent again after this error: 1 yes, 0 no. Of MD_ESERVICE the service
+ * itself may say so: see md_service_retryable.
  */
 int md_retryable(int number);
 
@@ -245,15 +270,16 @@ int mdmsg_addstr(mdmsg_t *self, const char *string);
 int mdmsg_pushstr(mdmsg_t *self, const char *string);
 
 /**
- * Moves all frames of *frames_p to the end of self, without copying. Result: 0, or -1 on failure. Ownership: takes
- * *frames_p and sets it to NULL; leaves it alone on failure. NULL for any argument, or self itself, is MD_EINVAL.
+ * Moves all frames of *frames_p to the end of self, without copying; its properties are dropped. Result: 0, or -1 on
+ * failure. Ownership: takes *frames_p and sets it to NULL; leaves it alone on failure. NULL for any argument, or self
+ * itself, is MD_EINVAL.
  */
 int mdmsg_append(mdmsg_t *self, mdmsg_t **frames_p);
 
 /**
- * Moves all frames of *frames_p to the front of self, in their order, without copying. Result: 0, or -1 on failure.
- * Ownership: takes *frames_p and sets it to NULL; leaves it alone on failure. NULL for any argument, or self itself, is
- * MD_EINVAL.
+ * Moves all frames of *frames_p to the front of self, in their order, without copying; its properties are dropped.
+ * Result: 0, or -1 on failure. Ownership: takes *frames_p and sets it to NULL; leaves it alone on failure. NULL for
+ * any argument, or self itself, is MD_EINVAL.
  */
 int mdmsg_prepend(mdmsg_t *self, mdmsg_t **frames_p);
 
@@ -303,8 +329,8 @@ char *mdmsg_strframe(mdmsg_t *self, size_t index);
 int mdmsg_streq(mdmsg_t *self, size_t index, const char *string);
 
 /**
- * Compares two messages. Result: 1 if they have the same frames, 0 if not, -1 on failure (NULL for any argument is
- * MD_EINVAL).
+ * Compares the frames of two messages, not their properties. Result: 1 if they are the same, 0 if not, -1 on failure
+ * (NULL for any argument is MD_EINVAL).
  */
 int mdmsg_eq(mdmsg_t *self, mdmsg_t *other);
 
@@ -320,6 +346,32 @@ int mdmsg_wrap(mdmsg_t *self, mdmsg_t **address_p);
  * there is none, or on failure (NULL is MD_EINVAL). Ownership: the caller's.
  */
 mdmsg_t *mdmsg_unwrap(mdmsg_t *self);
+
+/**
+ * Sets a property, a copy of size bytes at data, in the place of one of the same name; MDPX takes it beside the body.
+ * Result: 0, or -1 on failure: MD_EINVAL for a name that is not 1 to 255 bytes of text without control characters, for
+ * more than 65535 bytes, where all properties of the message would take more than 60 KiB, and for NULL. data may be
+ * NULL only if size is 0.
+ */
+int mdmsg_set_property(mdmsg_t *self, const char *name, const void *data, size_t size);
+
+/**
+ * Looks at the property of this name: *data_p and *size_p are set to where its value is and how long it is in bytes.
+ * Result: 1 if there is one; 0 if not, *data_p is then NULL and *size_p 0; -1 on failure (NULL for any argument is
+ * MD_EINVAL). Ownership: the bytes stay the message's; valid until a property is set or the message sent or destroyed.
+ */
+int mdmsg_property(mdmsg_t *self, const char *name, const void **data_p, size_t *size_p);
+
+/**
+ * Looks at the property at index, counted from 0: sets *name_p to its name, *data_p and *size_p as mdmsg_property
+ * does. Result: 0, or -1 on failure: MD_EINVAL past the last property and for NULL. Ownership: as mdmsg_property.
+ */
+int mdmsg_property_at(mdmsg_t *self, size_t index, const char **name_p, const void **data_p, size_t *size_p);
+
+/**
+ * Result: the number of properties; 0 on failure, too (NULL is MD_EINVAL).
+ */
+size_t mdmsg_properties(mdmsg_t *self);
 
 /**
  * Writes the frames to standard error, one line each: the length, then text, or hexadecimal digits if it is none. Long
@@ -367,8 +419,8 @@ int mdcli_set_deadline(mdcli_t *self,
                        int deadline_ms);
 
 /**
- * Sets the protocol version: "0.1", as at first, or "0.2". Result: 0, or -1 on failure (NULL and other values are
- * MD_EINVAL). The next request makes a new connection.
+ * Sets the protocol: "0.1", "0.2", "x1" (MDPX), or "auto", as at first: the best that the broker knows, too. Result:
+ * 0, or -1 on failure (NULL and other values are MD_EINVAL). The next request makes a new connection.
  */
 int mdcli_set_protocol(mdcli_t *self, const char *protocol);
 
@@ -386,6 +438,26 @@ int mdcli_set_max_message_bytes(mdcli_t *self,
 int mdcli_set_reconnect(mdcli_t *self, int min_ms, int max_ms);
 
 /**
+ * Sets how often a request is handed to a worker at most: 1 to 65535; 0, as at first, leaves it to the broker. A
+ * request of one attempt never runs twice: where it may have run, it fails with MD_EWORKERLOST. Result: 0, or -1 on
+ * failure (NULL and other values are MD_EINVAL). Applies to later requests.
+ */
+int mdcli_set_max_attempts(mdcli_t *self, int attempts);
+
+/**
+ * Sets whether a request fails with MD_ENOWORKER at once where its service has no worker: 1 yes; 0 no, as at first: it
+ * waits for one. MDPX only. Result: 0, or -1 on failure (NULL is MD_EINVAL). Applies to later requests.
+ */
+int mdcli_set_fail_fast(mdcli_t *self, int fail_fast);
+
+/**
+ * Sets who is told what happens to the connection: handler, with arg; nobody, as at first, if handler is NULL. Result:
+ * 0, or -1 on failure: MD_EINVAL for NULL for self. The next request makes a new connection. Ownership: arg stays the
+ * caller's; the handler is not called any more once it is replaced or mdcli_destroy has returned.
+ */
+int mdcli_set_event_handler(mdcli_t *self, md_event_handler_t handler, void *arg);
+
+/**
  * Sends *request_p to a service and waits for the reply, sending again when an attempt takes too long. Result: the
  * reply, or NULL on failure; mdcli_errno tells why. A signal that the calling thread handles meanwhile ends the call with
  * MD_ECANCELLED. Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a
@@ -396,7 +468,7 @@ mdmsg_t *mdcli_send(mdcli_t *self,
                     mdmsg_t **request_p);
 
 /**
- * Sends *request_p to a service whose answer comes in parts (protocol 0.2); mdcli_next gives them. Result: 0, or -1 on
+ * Sends *request_p to a service whose answer comes in parts (MDPX or 0.2); mdcli_next gives them. Result: 0, or -1 on
  * failure; mdcli_errno tells why. Ownership: as mdcli_send. What is left of an earlier stream is given up.
  */
 int mdcli_stream(mdcli_t *self, const char *service, mdmsg_t **request_p);
@@ -450,8 +522,8 @@ int mdcli_async_set_deadline(mdcli_async_t *self,
                              int deadline_ms);
 
 /**
- * Sets the protocol version: "0.1", as at first, or "0.2". Result: 0, or -1 on failure: MD_EINVAL for NULL, for another
- * version, and after the first request.
+ * Sets the protocol: "0.1", "0.2", "x1" (MDPX), or "auto", as at first: the best that the broker knows, too. Result:
+ * 0, or -1 on failure: MD_EINVAL for NULL, for another version, and after the first request.
  */
 int mdcli_async_set_protocol(mdcli_async_t *self, const char *protocol);
 
@@ -462,8 +534,9 @@ int mdcli_async_set_protocol(mdcli_async_t *self, const char *protocol);
 int mdcli_async_set_max_message_bytes(mdcli_async_t *self, size_t bytes);
 
 /**
- * Sets how many requests are in flight at once, each on a connection of its own: 64 at first. Result: 0, or -1 on
- * failure: MD_EINVAL for NULL, for 0, and after the first request.
+ * Sets how many requests are in flight at once: 1000 at first. MDPX carries them on one connection, within what the
+ * broker permits; 0.1 and 0.2 need a connection for each, and use 64 at most. Result: 0, or -1 on failure: MD_EINVAL
+ * for NULL, for 0, and after the first request.
  */
 int mdcli_async_set_max_in_flight(mdcli_async_t *self, size_t requests);
 
@@ -480,6 +553,26 @@ int mdcli_async_set_max_waiting(mdcli_async_t *self, size_t requests);
 int mdcli_async_set_reconnect(mdcli_async_t *self, int min_ms, int max_ms);
 
 /**
+ * Sets how often a request is handed to a worker at most: 1 to 65535; 0, as at first, leaves it to the broker. A
+ * request of one attempt never runs twice: where it may have run, it fails with MD_EWORKERLOST. Result: 0, or -1 on
+ * failure (NULL and other values are MD_EINVAL). Applies to later requests.
+ */
+int mdcli_async_set_max_attempts(mdcli_async_t *self, int attempts);
+
+/**
+ * Sets whether a request fails with MD_ENOWORKER at once where its service has no worker: 1 yes; 0 no, as at first: it
+ * waits for one. MDPX only. Result: 0, or -1 on failure (NULL is MD_EINVAL). Applies to later requests.
+ */
+int mdcli_async_set_fail_fast(mdcli_async_t *self, int fail_fast);
+
+/**
+ * Sets who is told what happens to the connection: handler, with arg; nobody, as at first, if handler is NULL. Result:
+ * 0, or -1 on failure: MD_EINVAL for NULL for self and after the first request. Ownership: arg stays the caller's; the
+ * handler is not called any more once it is replaced or mdcli_async_destroy has returned.
+ */
+int mdcli_async_set_event_handler(mdcli_async_t *self, md_event_handler_t handler, void *arg);
+
+/**
  * Sends *request_p to a service and returns at once. Result: the request's ticket, above 0, or -1 on failure. Each
  * ticket has exactly one outcome, which mdcli_async_recv gives with it; the parts of a streamed answer are joined.
  * Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a client that
@@ -488,7 +581,7 @@ int mdcli_async_set_reconnect(mdcli_async_t *self, int min_ms, int max_ms);
 int64_t mdcli_async_send(mdcli_async_t *self, const char *service, mdmsg_t **request_p);
 
 /**
- * The same for a service whose answer comes in parts (protocol 0.2): mdcli_async_recv_part gives each of them as it
+ * The same for a service whose answer comes in parts (MDPX or 0.2): mdcli_async_recv_part gives each of them as it
  * comes. Result, ownership: as mdcli_async_send.
  */
 int64_t mdcli_async_stream(mdcli_async_t *self, const char *service, mdmsg_t **request_p);
@@ -509,11 +602,11 @@ mdmsg_t *mdcli_async_recv(mdcli_async_t *self, int64_t *ticket_p, int wait_ms);
 mdmsg_t *mdcli_async_recv_part(mdcli_async_t *self, int64_t *ticket_p, int *more_p, int wait_ms);
 
 /**
- * Gives up a request: its outcome is MD_ECANCELLED, unless it has one already. Result: 0, also when the outcome was there
- * first; -1 on failure: MD_EINVAL for a ticket that is not outstanding, and for NULL.
+ * Gives up a request: its outcome is MD_ECANCELLED, unless it has one already; over MDPX the broker and the worker are
+ * told. Result: 0, also when the outcome was there first; -1 on failure: MD_EINVAL for a ticket that is not
+ * outstanding, and for NULL.
  */
-int mdcli_async_cancel(mdcli_async_t *self,
-                       int64_t ticket);
+int mdcli_async_cancel(mdcli_async_t *self, int64_t ticket);
 
 /**
  * How many requests have been sent whose outcome mdcli_async_recv has not given yet. Result: the number; 0 on failure,
@@ -571,8 +664,9 @@ int mdwrk_set_liveness(mdwrk_t *self, int liveness);
 int mdwrk_set_reconnect(mdwrk_t *self, int reconnect_ms);
 
 /**
- * Sets the protocol version: "0.1", as at first, or "0.2". Result: 0, or -1 on failure: MD_EINVAL for NULL, for another
- * version, and while a request is in hand. The next mdwrk_recv registers anew.
+ * Sets the protocol: "0.1", "0.2", "x1" (MDPX), or "auto", as at first: the best that the broker knows, too. Result:
+ * 0, or -1 on failure: MD_EINVAL for NULL, for another version, and while a request is in hand. The next mdwrk_recv
+ * registers anew.
  */
 int mdwrk_set_protocol(mdwrk_t *self, const char *protocol);
 
@@ -587,6 +681,31 @@ int mdwrk_set_max_message_bytes(mdwrk_t *self, size_t bytes);
  * failure: MD_EINVAL for NULL, for other values, and while a request is in hand. The next mdwrk_recv registers anew.
  */
 int mdwrk_set_drain_timeout(mdwrk_t *self, int drain_timeout_ms);
+
+/**
+ * Sets how many further requests the worker holds ready: 0 at first, at most 65536. A few dozen save a worker of short
+ * requests the way to the broker between two of them; while another worker is idle, no request waits here. MDPX only.
+ * Result: 0, or -1 on failure: MD_EINVAL for NULL, for other values, and while a request is in hand. The next
+ * mdwrk_recv registers anew.
+ */
+int mdwrk_set_prefetch(mdwrk_t *self, size_t requests);
+
+/**
+ * Sets how many outcomes are kept, so that a repeat of a request (one of the same MD_PROPERTY_IDEMPOTENCY_KEY, or of
+ * the same number of the same client) is answered without another run: 0 at first; bytes: how many bytes they may
+ * take, 64 MiB at first; age_ms: how long each is kept in milliseconds, 300000 at first, at least 1. Streamed replies
+ * are not kept. MDPX only. Result: 0, or -1 on failure: MD_EINVAL for NULL, for other values, and while a request is
+ * in hand. The next mdwrk_recv registers anew.
+ */
+int mdwrk_set_keep_outcomes(mdwrk_t *self, size_t outcomes, size_t bytes, int age_ms);
+
+/**
+ * Sets who is told what happens to the connection: handler, with arg; nobody, as at first, if handler is NULL. Result:
+ * 0, or -1 on failure: MD_EINVAL for NULL for self and while a request is in hand. The next mdwrk_recv registers anew.
+ * Ownership: arg stays the caller's; the handler is not called any more once it is replaced or mdwrk_destroy has
+ * returned.
+ */
+int mdwrk_set_event_handler(mdwrk_t *self, md_event_handler_t handler, void *arg);
 
 /**
  * Sets how long mdwrk_recv waits for a request, in milliseconds; -1, as at first, is for ever. Result: 0, or -1 on
@@ -631,6 +750,32 @@ int mdwrk_reply(mdwrk_t *self, mdmsg_t **reply_p);
  * next mdwrk_recv is NULL. Result: 0, or -1 on failure: MD_EINVAL if no request is in hand, and for NULL.
  */
 int mdwrk_fail(mdwrk_t *self, uint32_t code, const char *reason);
+
+/**
+ * As mdwrk_fail, with a failure that another attempt may not have: another worker gets the request while it has
+ * attempts left, MDPX only. Result: as mdwrk_fail.
+ */
+int mdwrk_fail_retryable(mdwrk_t *self, uint32_t code, const char *reason);
+
+/**
+ * Which attempt at the request in hand this is, from 1; 1 where the protocol does not say (0.1 and 0.2). Result: the
+ * number, or -1 on failure: MD_EINVAL if no request is in hand, and for NULL.
+ */
+int mdwrk_attempt(mdwrk_t *self);
+
+/**
+ * How long the client of the request in hand still waits. Result: milliseconds, rounded up, 0 when its time is over;
+ * -1 where it has set no limit or the protocol does not say (0.1 and 0.2), and on failure: MD_EINVAL if no request is
+ * in hand, and for NULL.
+ */
+int64_t mdwrk_remaining(mdwrk_t *self);
+
+/**
+ * Whether nobody waits for the answer to the request in hand any more: its client has given it up or has run out of
+ * time, or the connection that it came by is lost. It is still to be answered; the answer is dropped. MDPX only.
+ * Result: 1 yes, 0 no, -1 on failure: MD_EINVAL if no request is in hand, and for NULL.
+ */
+int mdwrk_cancelled(mdwrk_t *self);
 
 /**
  * Ends the worker gently: no new request comes, the one in hand can still be answered within the drain timeout, then the
@@ -685,6 +830,31 @@ int mdreq_partial(mdreq_t *self, mdmsg_t **part_p);
 int mdreq_fail(mdreq_t *self, uint32_t code, const char *reason);
 
 /**
+ * As mdreq_fail, with a failure that another attempt may not have: another worker gets the request while it has
+ * attempts left, MDPX only. Result, ownership: as mdreq_fail.
+ */
+int mdreq_fail_retryable(mdreq_t *self, uint32_t code, const char *reason);
+
+/**
+ * Which attempt at the request this is, from 1; 1 where the protocol does not say (0.1 and 0.2). Result: the number,
+ * or -1 on failure (NULL is MD_EINVAL).
+ */
+int mdreq_attempt(mdreq_t *self);
+
+/**
+ * How long the client still waits. Result: milliseconds, rounded up, 0 when its time is over; -1 where it has set no
+ * limit or the protocol does not say (0.1 and 0.2), and on failure (NULL is MD_EINVAL).
+ */
+int64_t mdreq_remaining(mdreq_t *self);
+
+/**
+ * Whether nobody waits for the answer any more: the client has given the request up or has run out of time, or the
+ * connection that it came by is lost. It is still to be answered; the answer is dropped. MDPX only. Result: 1 yes, 0
+ * no, -1 on failure (NULL is MD_EINVAL).
+ */
+int mdreq_cancelled(mdreq_t *self);
+
+/**
  * Makes an asynchronous worker for a service at the broker at an endpoint such as "tcp://127.0.0.1:5555"; several
  * endpoints are separated by commas. It connects and registers with the first mdwrk_async_recv, or with
  * mdwrk_async_start. verbose, if not 0, logs to standard error. Result: the worker, or NULL on failure (md_errno tells
@@ -726,8 +896,8 @@ int mdwrk_async_set_liveness(mdwrk_async_t *self, int liveness);
 int mdwrk_async_set_reconnect(mdwrk_async_t *self, int reconnect_ms);
 
 /**
- * Sets the protocol version: "0.1", as at first, or "0.2". Result: 0, or -1 on failure: MD_EINVAL for NULL, for another
- * version, and after the start.
+ * Sets the protocol: "0.1", "0.2", "x1" (MDPX), or "auto", as at first: the best that the broker knows, too. Result:
+ * 0, or -1 on failure: MD_EINVAL for NULL, for another version, and after the start.
  */
 int mdwrk_async_set_protocol(mdwrk_async_t *self, const char *protocol);
 
@@ -742,6 +912,28 @@ int mdwrk_async_set_max_message_bytes(mdwrk_async_t *self, size_t bytes);
  * failure: MD_EINVAL for NULL, for other values, and after the start.
  */
 int mdwrk_async_set_drain_timeout(mdwrk_async_t *self, int drain_timeout_ms);
+
+/**
+ * Sets how many further requests the worker holds ready: 0 at first, at most 65536. A few dozen save a worker of short
+ * requests the way to the broker between two of them; while another worker is idle, no request waits here. MDPX only.
+ * Result: 0, or -1 on failure: MD_EINVAL for NULL, for other values, and after the start.
+ */
+int mdwrk_async_set_prefetch(mdwrk_async_t *self, size_t requests);
+
+/**
+ * Sets how many outcomes are kept, so that a repeat of a request (one of the same MD_PROPERTY_IDEMPOTENCY_KEY, or of
+ * the same number of the same client) is answered without another run: 0 at first; bytes: how many bytes they may
+ * take, 64 MiB at first; age_ms: how long each is kept in milliseconds, 300000 at first, at least 1. Streamed replies
+ * are not kept. MDPX only. Result: 0, or -1 on failure: MD_EINVAL for NULL, for other values, and after the start.
+ */
+int mdwrk_async_set_keep_outcomes(mdwrk_async_t *self, size_t outcomes, size_t bytes, int age_ms);
+
+/**
+ * Sets who is told what happens to the connection: handler, with arg; nobody, as at first, if handler is NULL. Result:
+ * 0, or -1 on failure: MD_EINVAL for NULL for self and after the start. Ownership: arg stays the caller's; the handler
+ * is not called any more once it is replaced or mdwrk_async_destroy has returned.
+ */
+int mdwrk_async_set_event_handler(mdwrk_async_t *self, md_event_handler_t handler, void *arg);
 
 /**
  * Connects and registers now instead of with the first mdwrk_async_recv. Result: 0, also if it is done already; -1 on
@@ -858,6 +1050,25 @@ int mdbrk_set_max_services(mdbrk_t *self, size_t services);
  * the start.
  */
 int mdbrk_set_max_workers(mdbrk_t *self, size_t workers);
+
+/**
+ * Sets how many sessions MDPX clients may have open: 100000 at first. Result: 0, or -1 on failure: MD_EINVAL for NULL
+ * and after the start.
+ */
+int mdbrk_set_max_sessions(mdbrk_t *self, size_t sessions);
+
+/**
+ * Sets how many requests one MDPX client may have outstanding: 16384 at first, at least 1. Result: 0, or -1 on
+ * failure: MD_EINVAL for NULL, for 0, and after the start.
+ */
+int mdbrk_set_credit(mdbrk_t *self, uint32_t requests);
+
+/**
+ * Sets the shortest and the longest interval between heartbeats that an MDPX client or worker is granted, in
+ * milliseconds: 10 and 60000 at first. Result: 0, or -1 on failure: MD_EINVAL for NULL, for values below 1, for a
+ * shortest above the longest, and after the start.
+ */
+int mdbrk_set_heartbeat_bounds(mdbrk_t *self, int min_ms, int max_ms);
 
 /**
  * Binds the endpoints and starts the broker's thread. Result: 0 once it listens, or -1 on failure: an endpoint that

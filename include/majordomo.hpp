@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <initializer_list>
 #include <iterator>
 #include <limits>
@@ -40,8 +41,10 @@ using std::chrono::milliseconds;
 /// A failure of the library: one of the kinds MD_E... in majordomo.h.
 class error : public std::runtime_error {
 public:
-    error (int number, const std::string &what, std::uint32_t service_code = 0, std::string text = {})
-        : std::runtime_error (what), number_ (number), service_code_ (service_code), text_ (std::move (text))
+    error (int number, const std::string &what, std::uint32_t service_code = 0, std::string text = {},
+           bool service_retryable = false)
+        : std::runtime_error (what), number_ (number), service_code_ (service_code), text_ (std::move (text)),
+          service_retryable_ (service_retryable)
     {
     }
 
@@ -51,8 +54,11 @@ public:
     std::string_view kind () const noexcept { return md_kind (number_); }
     /// The name of the number's constant, for example "MD_ETIMEOUT".
     std::string_view code () const noexcept { return md_code (number_); }
-    /// Whether the same request may succeed when it is sent again.
-    bool retryable () const noexcept { return md_retryable (number_) == 1; }
+    /// Whether the same request may succeed when it is sent again; for MD_ESERVICE what the service's handler said.
+    bool retryable () const noexcept
+    {
+        return number_ == MD_ESERVICE ? service_retryable_ : md_retryable (number_) == 1;
+    }
     /// For MD_ESERVICE: the number that the service's handler gave; else 0.
     std::uint32_t service_code () const noexcept { return service_code_; }
     /// For MD_ESERVICE: the text that the service's handler gave; else empty.
@@ -62,24 +68,57 @@ private:
     int number_;
     std::uint32_t service_code_;
     std::string text_;
+    bool service_retryable_;
 };
 
-/// Thrown by a handler to answer a request with a failure of its own code and text.
+/// Thrown by a handler to answer a request with a failure of its own code and text. Where it is retryable, another worker
+/// gets the request while it has attempts left (MDPX only).
 class service_failure : public std::runtime_error {
 public:
-    service_failure (std::uint32_t code, const std::string &text) : std::runtime_error (text), code_ (code) {}
+    service_failure (std::uint32_t code, const std::string &text, bool retryable = false)
+        : std::runtime_error (text), code_ (code), retryable_ (retryable)
+    {
+    }
     std::uint32_t code () const noexcept { return code_; }
+    bool retryable () const noexcept { return retryable_; }
 
 private:
     std::uint32_t code_;
+    bool retryable_;
 };
+
+/// Well-known names of properties.
+namespace property {
+/// A key of the application's: workers that keep outcomes run no request of the same key again.
+inline constexpr std::string_view idempotency_key = MD_PROPERTY_IDEMPOTENCY_KEY;
+/// The media type of the body.
+inline constexpr std::string_view content_type = MD_PROPERTY_CONTENT_TYPE;
+/// The W3C trace context.
+inline constexpr std::string_view traceparent = MD_PROPERTY_TRACEPARENT;
+} // namespace property
+
+/// What happened to a connection. The texts live until the function that is told has returned.
+struct connection_event {
+    /// "connected", "disconnected", "reconnecting" or, of workers only, "draining".
+    std::string_view name;
+    /// The broker's endpoint; empty for "draining".
+    std::string_view endpoint;
+    /// For "connected" what is spoken: "0.1", "0.2" or "x1"; else empty.
+    std::string_view protocol;
+    /// For "disconnected" why; else empty.
+    std::string_view reason;
+};
+
+/// Is told what happens to a connection; threads as md_event_handler_t says. It must return soon and call nothing of its
+/// client or worker; what it throws is dropped.
+using event_handler = std::function<void (const connection_event &)>;
 
 namespace detail {
 
 /// This thread's last failure as an exception.
 inline error last_error ()
 {
-    return error (md_errno (), md_errtext (), md_service_code (), md_service_text ());
+    return error (md_errno (), md_errtext (), md_service_code (), md_service_text (), md_service_retryable () == 1);
 }
 
 inline void check (int result)
@@ -145,6 +184,41 @@ private:
     T *self_;
 };
 
+/// Keeps the function that is told of events, at one place for as long as the C handle: a base in front of it.
+class listening {
+protected:
+    listening () = default;
+    listening (listening &&other) noexcept = default;
+    listening &operator= (listening &&other) noexcept
+    {
+        std::swap (handler_, other.handler_);
+        return *this;
+    }
+    ~listening () = default;
+
+    template <typename T>
+    void listen (T *native, int (*set) (T *, md_event_handler_t, void *), const event_handler &handler)
+    {
+        if (!handler)
+            return;
+        handler_ = std::make_unique<event_handler> (handler);
+        check (set (native, tell, handler_.get ()));
+    }
+
+private:
+    static void tell (const char *name, const char *endpoint, const char *detail, void *arg) noexcept
+    {
+        connection_event event {name, endpoint, {}, {}};
+        (event.name == "connected" ? event.protocol : event.reason) = detail;
+        try {
+            (*static_cast<event_handler *> (arg)) (event);
+        } catch (...) {
+        }
+    }
+
+    std::unique_ptr<event_handler> handler_;
+};
+
 struct free_text {
     void operator() (char *text) const noexcept { std::free (text); }
 };
@@ -205,7 +279,40 @@ public:
         return all;
     }
 
-    /// A second message with the same frames; their bytes are shared.
+    /// Sets a property, in the place of one of the same name. A name is 1 to 255 bytes of text without control characters,
+    /// a value at most 65535 bytes, and all of them take at most 60 KiB; else MD_EINVAL. MDPX only.
+    void set_property (std::string_view name, std::string_view value)
+    {
+        detail::check (mdmsg_set_property (native (), detail::c_string (name).c_str (), value.data (), value.size ()));
+    }
+
+    /// The value of the property of this name, if there is one. Valid until a property is set.
+    std::optional<std::string_view> property (std::string_view name) const
+    {
+        const void *data = nullptr;
+        std::size_t size = 0;
+        const int found = mdmsg_property (native (), detail::c_string (name).c_str (), &data, &size);
+        detail::check (found);
+        if (found == 0)
+            return std::nullopt;
+        return std::string_view (static_cast<const char *> (data), size);
+    }
+
+    /// Names and values in order. Valid until a property is set.
+    std::vector<std::pair<std::string_view, std::string_view>> properties () const
+    {
+        std::vector<std::pair<std::string_view, std::string_view>> all (mdmsg_properties (native ()));
+        for (std::size_t index = 0; index < all.size (); ++index) {
+            const char *name = nullptr;
+            const void *data = nullptr;
+            std::size_t size = 0;
+            detail::check (mdmsg_property_at (native (), index, &name, &data, &size));
+            all[index] = {name, {static_cast<const char *> (data), size}};
+        }
+        return all;
+    }
+
+    /// A second message with the same frames and properties; their bytes are shared.
     message clone () const { return message (detail::check (mdmsg_dup (native ()))); }
 
     friend bool operator== (const message &left, const message &right)
@@ -252,6 +359,11 @@ struct client_options {
     std::optional<std::size_t> max_message_bytes;
     /// First and longest pause before a broken connection is made again.
     std::optional<std::pair<milliseconds, milliseconds>> reconnect;
+    /// 0 leaves it to the broker.
+    std::optional<int> max_attempts;
+    std::optional<bool> fail_fast;
+    /// Is told what happens to the connection.
+    event_handler on_event;
     /// Of an async_client only.
     std::optional<std::size_t> max_in_flight;
     /// Of an async_client only.
@@ -261,7 +373,7 @@ struct client_options {
 };
 
 /// A blocking client.
-class client : public detail::handle<mdcli_t, mdcli_destroy> {
+class client : private detail::listening, public detail::handle<mdcli_t, mdcli_destroy> {
 public:
     /// A client of the broker at `endpoints`, several separated by commas. Connects with its first request.
     explicit client (std::string_view endpoints, const client_options &options = {})
@@ -280,12 +392,21 @@ public:
         if (options.reconnect)
             detail::check (mdcli_set_reconnect (native (), detail::to_ms (options.reconnect->first),
                                                 detail::to_ms (options.reconnect->second)));
+        if (options.max_attempts)
+            set_max_attempts (*options.max_attempts);
+        if (options.fail_fast)
+            set_fail_fast (*options.fail_fast);
+        listen (native (), mdcli_set_event_handler, options.on_event);
     }
 
     void set_timeout (milliseconds timeout) { detail::check (mdcli_set_timeout (native (), detail::to_ms (timeout))); }
     void set_retries (int retries) { detail::check (mdcli_set_retries (native (), retries)); }
     /// 0 is timeout times retries.
     void set_deadline (milliseconds deadline) { detail::check (mdcli_set_deadline (native (), detail::to_ms (deadline))); }
+    /// How often a request is handed to a worker at most; 0 leaves it to the broker.
+    void set_max_attempts (int attempts) { detail::check (mdcli_set_max_attempts (native (), attempts)); }
+    /// Whether a request fails with MD_ENOWORKER at once where its service has no worker. MDPX only.
+    void set_fail_fast (bool fail_fast) { detail::check (mdcli_set_fail_fast (native (), fail_fast)); }
 
     /// Sends `body` to `service` and waits for the reply.
     message request (std::string_view service, message body)
@@ -345,7 +466,7 @@ public:
         mdcli_t *client_;
     };
 
-    /// Sends `body` to a service whose answer comes in parts (protocol 0.2).
+    /// Sends `body` to a service whose answer comes in parts (MDPX or 0.2).
     parts stream (std::string_view service, message body)
     {
         detail::check (mdcli_stream (native (), detail::c_string (service).c_str (), body.slot ()));
@@ -354,7 +475,7 @@ public:
 };
 
 /// A client with many requests in flight at once. Any number of threads may use it.
-class async_client : public detail::handle<mdcli_async_t, mdcli_async_destroy> {
+class async_client : private detail::listening, public detail::handle<mdcli_async_t, mdcli_async_destroy> {
 public:
     /// How a request, or a part of its answer, came out.
     struct outcome {
@@ -397,6 +518,11 @@ public:
             detail::check (mdcli_async_set_max_in_flight (native (), *options.max_in_flight));
         if (options.max_waiting)
             detail::check (mdcli_async_set_max_waiting (native (), *options.max_waiting));
+        if (options.max_attempts)
+            set_max_attempts (*options.max_attempts);
+        if (options.fail_fast)
+            set_fail_fast (*options.fail_fast);
+        listen (native (), mdcli_async_set_event_handler, options.on_event);
     }
 
     void set_timeout (milliseconds timeout)
@@ -409,6 +535,10 @@ public:
     {
         detail::check (mdcli_async_set_deadline (native (), detail::to_ms (deadline)));
     }
+    /// How often a request is handed to a worker at most; 0 leaves it to the broker.
+    void set_max_attempts (int attempts) { detail::check (mdcli_async_set_max_attempts (native (), attempts)); }
+    /// Whether a request fails with MD_ENOWORKER at once where its service has no worker. MDPX only.
+    void set_fail_fast (bool fail_fast) { detail::check (mdcli_async_set_fail_fast (native (), fail_fast)); }
 
     /// Sends `body` to `service` and returns the request's ticket at once.
     std::int64_t send (std::string_view service, message body)
@@ -416,7 +546,7 @@ public:
         return ticket (mdcli_async_send (native (), detail::c_string (service).c_str (), body.slot ()));
     }
 
-    /// The same for a service whose answer comes in parts (protocol 0.2): each part is an outcome of its own.
+    /// The same for a service whose answer comes in parts (MDPX or 0.2): each part is an outcome of its own.
     std::int64_t stream (std::string_view service, message body)
     {
         return ticket (mdcli_async_stream (native (), detail::c_string (service).c_str (), body.slot ()));
@@ -469,6 +599,16 @@ private:
     }
 };
 
+/// Outcomes that a worker keeps, so that a repeat of a request is answered without another run.
+struct kept_outcomes {
+    /// How many at most.
+    std::size_t count = 0;
+    /// How many bytes they may take.
+    std::size_t bytes = std::size_t {64} << 20;
+    /// How long each is kept.
+    milliseconds age = std::chrono::minutes (5);
+};
+
 /// Options of a worker; what is not set has the library's default (the options table in README).
 struct worker_options {
     std::optional<milliseconds> heartbeat;
@@ -479,12 +619,18 @@ struct worker_options {
     std::optional<milliseconds> drain_timeout;
     /// Of an async_worker only.
     std::optional<std::size_t> concurrency;
+    /// How many further requests are held ready. MDPX only.
+    std::optional<std::size_t> prefetch;
+    /// MDPX only.
+    std::optional<kept_outcomes> keep_outcomes;
+    /// Is told what happens to the connection.
+    event_handler on_event;
     /// Log to standard error.
     bool verbose = false;
 };
 
 /// A blocking worker: one request at a time.
-class worker : public detail::handle<mdwrk_t, mdwrk_destroy> {
+class worker : private detail::listening, public detail::handle<mdwrk_t, mdwrk_destroy> {
 public:
     /// A worker for `service` at the broker at `endpoints`, several separated by commas. Registers at once.
     worker (std::string_view endpoints, std::string_view service, const worker_options &options = {})
@@ -503,6 +649,12 @@ public:
             detail::check (mdwrk_set_max_message_bytes (native (), *options.max_message_bytes));
         if (options.drain_timeout)
             detail::check (mdwrk_set_drain_timeout (native (), detail::to_ms (*options.drain_timeout)));
+        if (options.prefetch)
+            detail::check (mdwrk_set_prefetch (native (), *options.prefetch));
+        if (options.keep_outcomes)
+            detail::check (mdwrk_set_keep_outcomes (native (), options.keep_outcomes->count,
+                                                    options.keep_outcomes->bytes, detail::to_ms (options.keep_outcomes->age)));
+        listen (native (), mdwrk_set_event_handler, options.on_event);
         detail::check (mdwrk_start (native ()));
     }
 
@@ -528,10 +680,34 @@ public:
     void reply (message body) { detail::check (mdwrk_reply (native (), body.slot ())); }
     /// Sends a part of the answer to the request in hand.
     void partial (message body) { detail::check (mdwrk_partial (native (), body.slot ())); }
-    /// Answers the request in hand with a failure.
-    void fail (std::uint32_t code, std::string_view text)
+    /// Answers the request in hand with a failure; where it is retryable, another worker gets the
+    /// request while it has attempts left (MDPX only).
+    void fail (std::uint32_t code, std::string_view text, bool retryable = false)
     {
-        detail::check (mdwrk_fail (native (), code, detail::c_string (text).c_str ()));
+        const auto give = retryable ? mdwrk_fail_retryable : mdwrk_fail;
+        detail::check (give (native (), code, detail::c_string (text).c_str ()));
+    }
+    /// Which attempt at the request in hand this is, from 1; 1 with 0.1 and 0.2.
+    int attempt () const
+    {
+        const int number = mdwrk_attempt (native ());
+        detail::check (number);
+        return number;
+    }
+    /// How long the client of the request in hand still waits; nothing where it has set no limit, and with 0.1 and 0.2.
+    std::optional<milliseconds> remaining () const
+    {
+        // It tells of a request that cannot be asked: -1 has another meaning here.
+        attempt ();
+        const std::int64_t left = mdwrk_remaining (native ());
+        return left == -1 ? std::nullopt : std::optional (milliseconds (left));
+    }
+    /// Whether nobody waits for the answer to the request in hand any more. It is still to be given. MDPX only.
+    bool cancelled () const
+    {
+        const int result = mdwrk_cancelled (native ());
+        detail::check (result);
+        return result == 1;
     }
     /// No new request; recv gives nothing once the one in hand is answered. From any thread.
     void drain () { detail::check (mdwrk_drain (native ())); }
@@ -544,17 +720,19 @@ public:
         while (std::optional<message> request = recv ()) {
             std::uint32_t code = 500;
             std::string text = "an exception of unknown type";
+            bool retryable = false;
             try {
                 reply (handler (static_cast<const message &> (*request)));
                 continue;
             } catch (const service_failure &failure) {
                 code = failure.code ();
                 text = failure.what ();
+                retryable = failure.retryable ();
             } catch (const std::exception &failure) {
                 text = failure.what ();
             } catch (...) {
             }
-            fail (code, text);
+            fail (code, text, retryable);
         }
     }
 
@@ -583,15 +761,39 @@ public:
     void reply (message body) { detail::check (mdreq_reply (native (), body.slot ())); }
     /// Sends a part of the answer.
     void partial (message body) { detail::check (mdreq_partial (native (), body.slot ())); }
-    /// Answers with a failure.
-    void fail (std::uint32_t code, std::string_view text)
+    /// Answers with a failure; where it is retryable, another worker gets the request while it has attempts
+    /// left (MDPX only).
+    void fail (std::uint32_t code, std::string_view text, bool retryable = false)
     {
-        detail::check (mdreq_fail (native (), code, detail::c_string (text).c_str ()));
+        const auto give = retryable ? mdreq_fail_retryable : mdreq_fail;
+        detail::check (give (native (), code, detail::c_string (text).c_str ()));
+    }
+    /// Which attempt at the request this is, from 1; 1 with 0.1 and 0.2.
+    int attempt () const
+    {
+        const int number = mdreq_attempt (native ());
+        detail::check (number);
+        return number;
+    }
+    /// How long the client still waits; nothing where it has set no limit, and with 0.1 and 0.2.
+    std::optional<milliseconds> remaining () const
+    {
+        // It tells of a request that cannot be asked: -1 has another meaning here.
+        attempt ();
+        const std::int64_t left = mdreq_remaining (native ());
+        return left == -1 ? std::nullopt : std::optional (milliseconds (left));
+    }
+    /// Whether nobody waits for the answer any more. It is still to be given. MDPX only.
+    bool cancelled () const
+    {
+        const int result = mdreq_cancelled (native ());
+        detail::check (result);
+        return result == 1;
     }
 };
 
 /// A worker with several requests in hand at once. Any number of threads may use it.
-class async_worker : public detail::handle<mdwrk_async_t, mdwrk_async_destroy> {
+class async_worker : private detail::listening, public detail::handle<mdwrk_async_t, mdwrk_async_destroy> {
 public:
     /// A worker for `service` at the broker at `endpoints`, several separated by commas. Registers at once.
     async_worker (std::string_view endpoints, std::string_view service, const worker_options &options = {})
@@ -612,6 +814,12 @@ public:
             detail::check (mdwrk_async_set_drain_timeout (native (), detail::to_ms (*options.drain_timeout)));
         if (options.concurrency)
             detail::check (mdwrk_async_set_concurrency (native (), *options.concurrency));
+        if (options.prefetch)
+            detail::check (mdwrk_async_set_prefetch (native (), *options.prefetch));
+        if (options.keep_outcomes)
+            detail::check (mdwrk_async_set_keep_outcomes (native (), options.keep_outcomes->count,
+                                                          options.keep_outcomes->bytes, detail::to_ms (options.keep_outcomes->age)));
+        listen (native (), mdwrk_async_set_event_handler, options.on_event);
         detail::check (mdwrk_async_start (native ()));
     }
 
@@ -657,6 +865,12 @@ struct broker_options {
     std::optional<std::size_t> max_message_bytes;
     std::optional<std::size_t> max_services;
     std::optional<std::size_t> max_workers;
+    /// Of MDPX clients.
+    std::optional<std::size_t> max_sessions;
+    /// How many requests one MDPX client may have outstanding.
+    std::optional<std::uint32_t> credit;
+    /// Shortest and longest interval between heartbeats that an MDPX client or worker is granted.
+    std::optional<std::pair<milliseconds, milliseconds>> heartbeat_bounds;
     /// Log to standard error.
     bool verbose = false;
 };
@@ -689,6 +903,13 @@ public:
             detail::check (mdbrk_set_max_services (native (), *options.max_services));
         if (options.max_workers)
             detail::check (mdbrk_set_max_workers (native (), *options.max_workers));
+        if (options.max_sessions)
+            detail::check (mdbrk_set_max_sessions (native (), *options.max_sessions));
+        if (options.credit)
+            detail::check (mdbrk_set_credit (native (), *options.credit));
+        if (options.heartbeat_bounds)
+            detail::check (mdbrk_set_heartbeat_bounds (native (), detail::to_ms (options.heartbeat_bounds->first),
+                                                       detail::to_ms (options.heartbeat_bounds->second)));
         detail::check (mdbrk_start (native ()));
     }
 

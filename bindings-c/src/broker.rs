@@ -173,6 +173,31 @@ pub extern "C" fn mdbrk_set_max_workers(this: *mut mdbrk_t, workers: usize) -> c
     guard_on(this, |session: &Arc<Session>| session.prepare("max_workers", |options| options.max_workers = workers))
 }
 
+/// Sets how many sessions MDPX clients may have open: 100000 at first. Result: 0, or -1 on failure: MD_EINVAL for NULL
+/// and after the start.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdbrk_set_max_sessions(this: *mut mdbrk_t, sessions: usize) -> c_int {
+    guard_on(this, |session: &Arc<Session>| session.prepare("max_sessions", |options| options.max_sessions = sessions))
+}
+
+/// Sets how many requests one MDPX client may have outstanding: 16384 at first, at least 1. Result: 0, or -1 on
+/// failure: MD_EINVAL for NULL, for 0, and after the start.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdbrk_set_credit(this: *mut mdbrk_t, requests: u32) -> c_int {
+    guard_on(this, |session: &Arc<Session>| session.prepare("credit", |options| options.credit = requests))
+}
+
+/// Sets the shortest and the longest interval between heartbeats that an MDPX client or worker is granted, in
+/// milliseconds: 10 and 60000 at first. Result: 0, or -1 on failure: MD_EINVAL for NULL, for values below 1, for a
+/// shortest above the longest, and after the start.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdbrk_set_heartbeat_bounds(this: *mut mdbrk_t, min_ms: c_int, max_ms: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let (min, max) = (milliseconds(min_ms, "heartbeat_min")?, milliseconds(max_ms, "heartbeat_max")?);
+        session.prepare("heartbeat_bounds", |options| (options.heartbeat_min, options.heartbeat_max) = (min, max))
+    })
+}
+
 /// Binds the endpoints and starts the broker's thread. Result: 0 once it listens, or -1 on failure: an endpoint that
 /// cannot be bound, MD_EINVAL for a second start and for NULL.
 #[unsafe(no_mangle)]

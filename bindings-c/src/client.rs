@@ -1,6 +1,6 @@
 //! `mdcli_t`: the blocking client.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,6 +9,7 @@ use majordomo::{Client, ClientOptions, Error, ErrorKind, Parts, RequestOptions, 
 
 use crate::arguments::{count, invalid, milliseconds, optional_milliseconds, place, text};
 use crate::error::last_call;
+use crate::event::{Listening, md_event_handler_t};
 use crate::guard::{guard, guard_on};
 use crate::latch::Latch;
 use crate::logging::set_verbose;
@@ -25,11 +26,14 @@ pub(crate) struct Session {
     state: Mutex<State>,
     /// The connected client once more, for a destroy while another thread is in a call.
     closer: Latch<Client>,
+    listening: Listening,
     errno: AtomicI32,
 }
 
 struct State {
     options: ClientOptions,
+    /// What requests have beside the options of their client.
+    request_options: RequestOptions,
     stream: Option<Stream>,
     /// Made by the first request, and anew after an option changed that a connection cannot change.
     client: Option<Arc<Client>>,
@@ -62,8 +66,10 @@ pub unsafe extern "C" fn mdcli_new(broker: *const c_char, verbose: c_int) -> *mu
         // SAFETY: a string or NULL, as the header demands.
         let options = ClientOptions::new(unsafe { text(broker, "broker") }?);
         options.validate()?;
-        let state = Mutex::new(State { options, stream: None, client: None });
-        Ok(registry::insert(Session { state, closer: Latch::new(), errno: AtomicI32::new(0) }))
+        let request_options = RequestOptions::default();
+        let state = Mutex::new(State { options, request_options, stream: None, client: None });
+        let (closer, listening) = (Latch::new(), Listening::default());
+        Ok(registry::insert(Session { state, closer, listening, errno: AtomicI32::new(0) }))
     })
 }
 
@@ -77,8 +83,11 @@ pub unsafe extern "C" fn mdcli_destroy(self_p: *mut *mut mdcli_t) {
         if this.is_null() {
             return Ok(());
         }
-        if let Some(client) = registry::remove::<Session>(this)?.and_then(|session| session.closer.shut()) {
-            client.close();
+        if let Some(session) = registry::remove::<Session>(this)? {
+            if let Some(client) = session.closer.shut() {
+                client.close();
+            }
+            session.listening.end();
         }
         Ok(())
     });
@@ -114,8 +123,8 @@ pub extern "C" fn mdcli_set_deadline(this: *mut mdcli_t, deadline_ms: c_int) -> 
     })
 }
 
-/// Sets the protocol version: "0.1", as at first, or "0.2". Result: 0, or -1 on failure (NULL and other values are
-/// MD_EINVAL). The next request makes a new connection.
+/// Sets the protocol: "0.1", "0.2", "x1" (MDPX), or "auto", as at first: the best that the broker knows, too. Result:
+/// 0, or -1 on failure (NULL and other values are MD_EINVAL). The next request makes a new connection.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdcli_set_protocol(this: *mut mdcli_t, protocol: *const c_char) -> c_int {
     guard_on(this, |session: &Arc<Session>| {
@@ -142,6 +151,38 @@ pub extern "C" fn mdcli_set_reconnect(this: *mut mdcli_t, min_ms: c_int, max_ms:
     })
 }
 
+/// Sets how often a request is handed to a worker at most: 1 to 65535; 0, as at first, leaves it to the broker. A
+/// request of one attempt never runs twice: where it may have run, it fails with MD_EWORKERLOST. Result: 0, or -1 on
+/// failure (NULL and other values are MD_EINVAL). Applies to later requests.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_set_max_attempts(this: *mut mdcli_t, attempts: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let attempts = count(attempts, "max_attempts")?;
+        session.configure_requests(|options| options.max_attempts = (attempts > 0).then_some(attempts))
+    })
+}
+
+/// Sets whether a request fails with MD_ENOWORKER at once where its service has no worker: 1 yes; 0 no, as at first: it
+/// waits for one. MDPX only. Result: 0, or -1 on failure (NULL is MD_EINVAL). Applies to later requests.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_set_fail_fast(this: *mut mdcli_t, fail_fast: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| session.configure_requests(|options| options.fail_fast = fail_fast != 0))
+}
+
+/// Sets who is told what happens to the connection: handler, with arg; nobody, as at first, if handler is NULL. Result:
+/// 0, or -1 on failure: MD_EINVAL for NULL for self. The next request makes a new connection. Ownership: arg stays the
+/// caller's; the handler is not called any more once it is replaced or mdcli_destroy has returned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_set_event_handler(
+    this: *mut mdcli_t,
+    handler: md_event_handler_t,
+    arg: *mut c_void,
+) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        session.reconnect_with(|options| options.on_event = session.listening.set(handler, arg))
+    })
+}
+
 /// Sends *request_p to a service and waits for the reply, sending again when an attempt takes too long. Result: the
 /// reply, or NULL on failure; mdcli_errno tells why. A signal that the calling thread handles meanwhile ends the call with
 /// MD_ECANCELLED. Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a
@@ -162,7 +203,7 @@ pub unsafe extern "C" fn mdcli_send(
     })
 }
 
-/// Sends *request_p to a service whose answer comes in parts (protocol 0.2); mdcli_next gives them. Result: 0, or -1 on
+/// Sends *request_p to a service whose answer comes in parts (MDPX or 0.2); mdcli_next gives them. Result: 0, or -1 on
 /// failure; mdcli_errno tells why. Ownership: as mdcli_send. What is left of an earlier stream is given up.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdcli_stream(
@@ -239,6 +280,10 @@ impl Session {
         self.exclusive()?.change(change)
     }
 
+    fn configure_requests(&self, change: impl FnOnce(&mut RequestOptions)) -> Result<c_int> {
+        change_checked(&mut self.exclusive()?.request_options, change)
+    }
+
     /// Changes options that a connection cannot change: it is closed, and the next request makes another.
     fn reconnect_with(&self, change: impl FnOnce(&mut ClientOptions)) -> Result<c_int> {
         let mut state = self.exclusive()?;
@@ -252,7 +297,7 @@ impl Session {
         if let Some(client) = &state.client {
             return Ok(Arc::clone(client));
         }
-        let client = Arc::new(Client::with_options(state.options.clone())?);
+        let client = Arc::new(Client::with_options(connection_options(&state.options))?);
         if !self.closer.hold(&client) {
             return Err(Error::new(ErrorKind::Closed, "this mdcli_t has been destroyed"));
         }
@@ -271,16 +316,33 @@ impl State {
     }
 
     fn request_options(&self) -> RequestOptions {
-        request_options(&self.options)
+        request_options(&self.options, &self.request_options)
     }
 }
 
+/// Changes options of requests, if they are valid then.
+pub(crate) fn change_checked(options: &mut RequestOptions, change: impl FnOnce(&mut RequestOptions)) -> Result<c_int> {
+    let mut changed = options.clone();
+    change(&mut changed);
+    changed.validate()?;
+    *options = changed;
+    Ok(0)
+}
+
+/// The options of a client's connections: the deadline is left to its requests, see [`request_options`].
+pub(crate) fn connection_options(options: &ClientOptions) -> ClientOptions {
+    let mut options = options.clone();
+    options.deadline = None;
+    options
+}
+
 /// The options that each request carries with it, so that a change does not need another connection.
-pub(crate) fn request_options(options: &ClientOptions) -> RequestOptions {
+pub(crate) fn request_options(options: &ClientOptions, more: &RequestOptions) -> RequestOptions {
     RequestOptions {
         timeout: Some(options.timeout),
         retries: Some(options.retries),
-        deadline: Some(options.deadline.unwrap_or_else(|| options.timeout.saturating_mul(options.retries))),
+        deadline: options.deadline,
+        ..more.clone()
     }
 }
 

@@ -1,17 +1,18 @@
 //! `mdcli_async_t`: many requests at once, answers as they come.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use majordomo::aio::{Client, ClientEvent, Inbox, Part, Ticket};
-use majordomo::{ClientOptions, Error, ErrorKind, Message, Result};
+use majordomo::{ClientOptions, Error, ErrorKind, Message, RequestOptions, Result};
 
 use crate::arguments::{count, invalid, milliseconds, optional_milliseconds, patience, place, text};
 use crate::bell::Bell;
-use crate::client::{errno, request_options, too_late};
+use crate::client::{change_checked, connection_options, errno, request_options, too_late};
+use crate::event::{Listening, md_event_handler_t};
 use crate::guard::{guard, guard_on};
 use crate::logging::set_verbose;
 use crate::message::{self, mdmsg_t};
@@ -27,11 +28,14 @@ pub(crate) struct Session {
     state: Mutex<State>,
     inbox: Arc<Inbox<ClientEvent>>,
     bell: Arc<Bell>,
+    listening: Listening,
     errno: AtomicI32,
 }
 
 struct State {
     options: ClientOptions,
+    /// What requests have beside the options of their client.
+    request_options: RequestOptions,
     /// Made by the first request.
     client: Option<Client>,
     last_ticket: i64,
@@ -74,6 +78,7 @@ pub unsafe extern "C" fn mdcli_async_new(broker: *const c_char, verbose: c_int) 
         let inbox = Inbox::new(move || ringer.ring());
         let state = State {
             options,
+            request_options: RequestOptions::default(),
             client: None,
             last_ticket: 0,
             pending: HashMap::new(),
@@ -81,7 +86,8 @@ pub unsafe extern "C" fn mdcli_async_new(broker: *const c_char, verbose: c_int) 
             waiting: 0,
             destroyed: false,
         };
-        Ok(registry::insert(Session { state: Mutex::new(state), inbox, bell, errno: AtomicI32::new(0) }))
+        let (state, listening) = (Mutex::new(state), Listening::default());
+        Ok(registry::insert(Session { state, inbox, bell, listening, errno: AtomicI32::new(0) }))
     })
 }
 
@@ -102,6 +108,8 @@ pub unsafe extern "C" fn mdcli_async_destroy(self_p: *mut *mut mdcli_async_t) {
             if let Some(client) = &state.client {
                 client.close();
             }
+            drop(state);
+            session.listening.end();
         }
         Ok(())
     });
@@ -137,8 +145,8 @@ pub extern "C" fn mdcli_async_set_deadline(this: *mut mdcli_async_t, deadline_ms
     })
 }
 
-/// Sets the protocol version: "0.1", as at first, or "0.2". Result: 0, or -1 on failure: MD_EINVAL for NULL, for another
-/// version, and after the first request.
+/// Sets the protocol: "0.1", "0.2", "x1" (MDPX), or "auto", as at first: the best that the broker knows, too. Result:
+/// 0, or -1 on failure: MD_EINVAL for NULL, for another version, and after the first request.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdcli_async_set_protocol(this: *mut mdcli_async_t, protocol: *const c_char) -> c_int {
     guard_on(this, |session: &Arc<Session>| {
@@ -157,8 +165,9 @@ pub extern "C" fn mdcli_async_set_max_message_bytes(this: *mut mdcli_async_t, by
     })
 }
 
-/// Sets how many requests are in flight at once, each on a connection of its own: 64 at first. Result: 0, or -1 on
-/// failure: MD_EINVAL for NULL, for 0, and after the first request.
+/// Sets how many requests are in flight at once: 1000 at first. MDPX carries them on one connection, within what the
+/// broker permits; 0.1 and 0.2 need a connection for each, and use 64 at most. Result: 0, or -1 on failure: MD_EINVAL
+/// for NULL, for 0, and after the first request.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_set_max_in_flight(this: *mut mdcli_async_t, requests: usize) -> c_int {
     guard_on(this, |session: &Arc<Session>| {
@@ -183,6 +192,38 @@ pub extern "C" fn mdcli_async_set_reconnect(this: *mut mdcli_async_t, min_ms: c_
     })
 }
 
+/// Sets how often a request is handed to a worker at most: 1 to 65535; 0, as at first, leaves it to the broker. A
+/// request of one attempt never runs twice: where it may have run, it fails with MD_EWORKERLOST. Result: 0, or -1 on
+/// failure (NULL and other values are MD_EINVAL). Applies to later requests.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_set_max_attempts(this: *mut mdcli_async_t, attempts: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let attempts = count(attempts, "max_attempts")?;
+        session.configure_requests(|options| options.max_attempts = (attempts > 0).then_some(attempts))
+    })
+}
+
+/// Sets whether a request fails with MD_ENOWORKER at once where its service has no worker: 1 yes; 0 no, as at first: it
+/// waits for one. MDPX only. Result: 0, or -1 on failure (NULL is MD_EINVAL). Applies to later requests.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_async_set_fail_fast(this: *mut mdcli_async_t, fail_fast: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| session.configure_requests(|options| options.fail_fast = fail_fast != 0))
+}
+
+/// Sets who is told what happens to the connection: handler, with arg; nobody, as at first, if handler is NULL. Result:
+/// 0, or -1 on failure: MD_EINVAL for NULL for self and after the first request. Ownership: arg stays the caller's; the
+/// handler is not called any more once it is replaced or mdcli_async_destroy has returned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_async_set_event_handler(
+    this: *mut mdcli_async_t,
+    handler: md_event_handler_t,
+    arg: *mut c_void,
+) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        session.prepare("event_handler", |options| options.on_event = session.listening.set(handler, arg))
+    })
+}
+
 /// Sends *request_p to a service and returns at once. Result: the request's ticket, above 0, or -1 on failure. Each
 /// ticket has exactly one outcome, which mdcli_async_recv gives with it; the parts of a streamed answer are joined.
 /// Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a client that
@@ -200,7 +241,7 @@ pub unsafe extern "C" fn mdcli_async_send(
     })
 }
 
-/// The same for a service whose answer comes in parts (protocol 0.2): mdcli_async_recv_part gives each of them as it
+/// The same for a service whose answer comes in parts (MDPX or 0.2): mdcli_async_recv_part gives each of them as it
 /// comes. Result, ownership: as mdcli_async_send.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdcli_async_stream(
@@ -255,8 +296,9 @@ pub unsafe extern "C" fn mdcli_async_recv_part(
     })
 }
 
-/// Gives up a request: its outcome is MD_ECANCELLED, unless it has one already. Result: 0, also when the outcome was there
-/// first; -1 on failure: MD_EINVAL for a ticket that is not outstanding, and for NULL.
+/// Gives up a request: its outcome is MD_ECANCELLED, unless it has one already; over MDPX the broker and the worker are
+/// told. Result: 0, also when the outcome was there first; -1 on failure: MD_EINVAL for a ticket that is not
+/// outstanding, and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_cancel(this: *mut mdcli_async_t, ticket: i64) -> c_int {
     guard_on(this, |session: &Arc<Session>| {
@@ -312,6 +354,10 @@ impl Session {
         Ok(0)
     }
 
+    fn configure_requests(&self, change: impl FnOnce(&mut RequestOptions)) -> Result<c_int> {
+        change_checked(&mut self.locked()?.request_options, change)
+    }
+
     /// Changes options of the connections.
     fn prepare(&self, option: &str, change: impl FnOnce(&mut ClientOptions)) -> Result<c_int> {
         if self.locked()?.client.is_some() {
@@ -327,12 +373,12 @@ impl Session {
         }
         let client = match &state.client {
             Some(client) => client.clone(),
-            None => Client::with_options(state.options.clone())?,
+            None => Client::with_options(connection_options(&state.options))?,
         };
         state.client = Some(client.clone());
         state.last_ticket += 1;
         let number = state.last_ticket;
-        let options = request_options(&state.options);
+        let options = request_options(&state.options, &state.request_options);
         let token = number.unsigned_abs();
         let ticket = if stream {
             client.submit(service, request, &options, &self.inbox, token)

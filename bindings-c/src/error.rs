@@ -16,6 +16,7 @@ struct Last {
     text: CString,
     service_code: u32,
     service_text: CString,
+    service_retryable: bool,
 }
 
 thread_local! {
@@ -32,6 +33,7 @@ pub(crate) fn remember(error: &Error) {
         text: c_string(&error.to_string()),
         service_code: service.map_or(0, |service| service.code),
         service_text: service.map(|service| c_string(&service.text)).unwrap_or_default(),
+        service_retryable: service.is_some_and(|service| service.retryable),
     };
     // A thread that is being torn down has no last error any more.
     let _ = LAST.try_with(|cell| cell.replace(last));
@@ -74,6 +76,13 @@ pub extern "C" fn md_service_text() -> *const c_char {
     guard(|| Ok(LAST.try_with(|last| last.borrow().service_text.as_ptr()).unwrap_or(c"".as_ptr())))
 }
 
+/// Whether the service's handler said that another attempt may succeed, if the calling thread's last failure is
+/// MD_ESERVICE: 1 yes, 0 no; else 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn md_service_retryable() -> c_int {
+    guard(|| Ok(LAST.try_with(|last| c_int::from(last.borrow().service_retryable)).unwrap_or(0)))
+}
+
 /// What an error number means, in one sentence; for 0 "no error". Never NULL, also for a number that is none.
 /// Ownership: static memory. Threads: any.
 #[unsafe(no_mangle)]
@@ -95,7 +104,8 @@ pub extern "C" fn md_code(number: c_int) -> *const c_char {
     guard_text(|| StaticText(row(number).map_or(c"MD_EUNKNOWN", |row| &row.code)))
 }
 
-/// Whether the same request may succeed when it is sent again after this error: 1 yes, 0 no.
+/// Whether the same request may succeed when it is sent again after this error: 1 yes, 0 no. Of MD_ESERVICE the service
+/// itself may say so: see md_service_retryable.
 #[unsafe(no_mangle)]
 pub extern "C" fn md_retryable(number: c_int) -> c_int {
     guard(|| Ok(c_int::from(row(number).is_some_and(|row| row.retryable))))

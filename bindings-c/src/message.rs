@@ -1,33 +1,36 @@
 //! `mdmsg_t`: a body as a list of frames that C builds, reads and takes apart.
 
-use std::collections::VecDeque;
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use majordomo::{Message, Result};
+use majordomo::{Message, Properties, Result};
 
-use crate::arguments::{bytes, duplicate, invalid, place};
+use crate::arguments::{bytes, c_string, duplicate, invalid, place, text};
+use crate::frames::Frames;
 use crate::guard::{guard, guard_on};
 use crate::registry::{self, Handle};
 
-/// A message: an ordered list of byte frames, the body of a request or of a reply. Frames may be empty and may hold
-/// any bytes. Threads: one call at a time; a second thread meanwhile gets MD_EBUSY. A message may go from thread to
-/// thread, and survives a fork.
+/// A message: an ordered list of byte frames, the body of a request or of a reply, and the properties that travel
+/// beside it. Frames may be empty and may hold any bytes. Threads: one call at a time; a second thread meanwhile gets
+/// MD_EBUSY. A message may go from thread to thread, and survives a fork.
 pub struct mdmsg_t {
     _opaque: [u8; 0],
 }
 
 #[derive(Clone, Default)]
-pub(crate) struct Frames {
-    list: VecDeque<Bytes>,
+pub(crate) struct Body {
+    list: Frames,
     /// Which frame mdmsg_next gives.
     cursor: usize,
+    properties: Properties,
+    /// The names of the properties for C, once it has asked for one.
+    names: Vec<CString>,
 }
 
-impl Handle for Mutex<Frames> {
+impl Handle for Mutex<Body> {
     type Opaque = mdmsg_t;
     const TAG: usize = 1;
     const SURVIVES_FORK: bool = true;
@@ -35,7 +38,7 @@ impl Handle for Mutex<Frames> {
 
 /// A new handle of `message`'s frames.
 pub(crate) fn give(message: Message) -> *mut mdmsg_t {
-    registry::insert(Mutex::new(Frames { list: message.into_frames().into(), cursor: 0 }))
+    registry::insert(Mutex::new(Body::from(message)))
 }
 
 /// The message that `place` holds, taken out of it: the handle is gone and `place` is NULL afterwards.
@@ -45,12 +48,12 @@ pub(crate) fn give(message: Message) -> *mut mdmsg_t {
 pub(crate) unsafe fn take(message: *mut *mut mdmsg_t, argument: &str) -> Result<Message> {
     // SAFETY: the caller's promise.
     let place = unsafe { place(message, argument) }?;
-    let object = registry::get::<Mutex<Frames>>(*place)?;
+    let object = registry::get::<Mutex<Body>>(*place)?;
     // Refused before it is taken: a message that another thread is reading stays whole.
-    let list = std::mem::take(&mut *exclusive(&object)?).list;
-    registry::remove::<Mutex<Frames>>(*place)?;
+    let body = std::mem::take(&mut *exclusive(&object)?);
+    registry::remove::<Mutex<Body>>(*place)?;
     *place = std::ptr::null_mut();
-    Ok(Message::from_frames(list.into()))
+    Ok(Message::from(body.list).with_properties(body.properties))
 }
 
 /// The same for a message that need not be there: NULL in `place` gives `None`.
@@ -70,7 +73,7 @@ pub(crate) unsafe fn take_optional(message: *mut *mut mdmsg_t, argument: &str) -
 /// function that takes it.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_new() -> *mut mdmsg_t {
-    guard(|| Ok(registry::insert(Mutex::new(Frames::default()))))
+    guard(|| Ok(registry::insert(Mutex::new(Body::default()))))
 }
 
 /// Destroys *self_p and sets it to NULL. Ownership: takes *self_p. Does nothing if *self_p is NULL already; NULL for
@@ -81,7 +84,7 @@ pub unsafe extern "C" fn mdmsg_destroy(self_p: *mut *mut mdmsg_t) {
         // SAFETY: a place for a handle or NULL, as the header demands.
         let this = std::mem::replace(unsafe { place(self_p, "self_p") }?, std::ptr::null_mut());
         if !this.is_null() {
-            registry::remove::<Mutex<Frames>>(this)?;
+            registry::remove::<Mutex<Body>>(this)?;
         }
         Ok(())
     });
@@ -91,7 +94,7 @@ pub unsafe extern "C" fn mdmsg_destroy(self_p: *mut *mut mdmsg_t) {
 /// failure. Ownership: the caller's. self stays as it is; NULL is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_dup(this: *mut mdmsg_t) -> *mut mdmsg_t {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         let copy = exclusive(message)?.clone();
         Ok(registry::insert(Mutex::new(copy)))
     })
@@ -100,20 +103,20 @@ pub extern "C" fn mdmsg_dup(this: *mut mdmsg_t) -> *mut mdmsg_t {
 /// Result: the number of frames; 0 for an empty message, and on failure (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_size(this: *mut mdmsg_t) -> usize {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| Ok(exclusive(message)?.list.len()))
+    guard_on(this, |message: &Arc<Mutex<Body>>| Ok(exclusive(message)?.list.len()))
 }
 
 /// Result: the length of all frames together in bytes; 0 on failure, too (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_content_size(this: *mut mdmsg_t) -> usize {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| Ok(exclusive(message)?.list.iter().map(Bytes::len).sum()))
+    guard_on(this, |message: &Arc<Mutex<Body>>| Ok(exclusive(message)?.list.iter().map(Bytes::len).sum()))
 }
 
 /// Adds a frame at the end, a copy of size bytes at data. Result: 0, or -1 on failure. data may be NULL only if size is
 /// 0: an empty frame. NULL for self is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_addmem(this: *mut mdmsg_t, data: *const c_void, size: usize) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         // SAFETY: memory of that size, as the header demands.
         let frame = Bytes::copy_from_slice(unsafe { bytes(data, size) }?);
         exclusive(message)?.list.push_back(frame);
@@ -125,7 +128,7 @@ pub unsafe extern "C" fn mdmsg_addmem(this: *mut mdmsg_t, data: *const c_void, s
 /// is 0: an empty frame. NULL for self is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_pushmem(this: *mut mdmsg_t, data: *const c_void, size: usize) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         // SAFETY: memory of that size, as the header demands.
         let frame = Bytes::copy_from_slice(unsafe { bytes(data, size) }?);
         exclusive(message)?.list.push_front(frame);
@@ -137,7 +140,7 @@ pub unsafe extern "C" fn mdmsg_pushmem(this: *mut mdmsg_t, data: *const c_void, 
 /// MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_addstr(this: *mut mdmsg_t, string: *const c_char) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         // SAFETY: a string or NULL, as the header demands.
         let frame = Bytes::copy_from_slice(unsafe { text_bytes(string) }?);
         exclusive(message)?.list.push_back(frame);
@@ -149,7 +152,7 @@ pub unsafe extern "C" fn mdmsg_addstr(this: *mut mdmsg_t, string: *const c_char)
 /// is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_pushstr(this: *mut mdmsg_t, string: *const c_char) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         // SAFETY: a string or NULL, as the header demands.
         let frame = Bytes::copy_from_slice(unsafe { text_bytes(string) }?);
         exclusive(message)?.list.push_front(frame);
@@ -157,30 +160,31 @@ pub unsafe extern "C" fn mdmsg_pushstr(this: *mut mdmsg_t, string: *const c_char
     })
 }
 
-/// Moves all frames of *frames_p to the end of self, without copying. Result: 0, or -1 on failure. Ownership: takes
-/// *frames_p and sets it to NULL; leaves it alone on failure. NULL for any argument, or self itself, is MD_EINVAL.
+/// Moves all frames of *frames_p to the end of self, without copying; its properties are dropped. Result: 0, or -1 on
+/// failure. Ownership: takes *frames_p and sets it to NULL; leaves it alone on failure. NULL for any argument, or self
+/// itself, is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_append(this: *mut mdmsg_t, frames_p: *mut *mut mdmsg_t) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         let mut own = exclusive(message)?;
         // SAFETY: a place for a handle or NULL, as the header demands.
         let more = unsafe { take_other(this, frames_p) }?;
-        own.list.extend(more.into_frames());
+        own.list.append(more.into());
         Ok(0)
     })
 }
 
-/// Moves all frames of *frames_p to the front of self, in their order, without copying. Result: 0, or -1 on failure.
-/// Ownership: takes *frames_p and sets it to NULL; leaves it alone on failure. NULL for any argument, or self itself, is
-/// MD_EINVAL.
+/// Moves all frames of *frames_p to the front of self, in their order, without copying; its properties are dropped.
+/// Result: 0, or -1 on failure. Ownership: takes *frames_p and sets it to NULL; leaves it alone on failure. NULL for
+/// any argument, or self itself, is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_prepend(this: *mut mdmsg_t, frames_p: *mut *mut mdmsg_t) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         let mut own = exclusive(message)?;
         // SAFETY: a place for a handle or NULL, as the header demands.
         let more = unsafe { take_other(this, frames_p) }?;
-        let rest = std::mem::replace(&mut own.list, more.into_frames().into());
-        own.list.extend(rest);
+        let rest = std::mem::replace(&mut own.list, more.into());
+        own.list.append(rest);
         Ok(0)
     })
 }
@@ -189,7 +193,7 @@ pub unsafe extern "C" fn mdmsg_prepend(this: *mut mdmsg_t, frames_p: *mut *mut m
 /// MD_EINVAL). Ownership: the caller's.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_pop(this: *mut mdmsg_t) -> *mut mdmsg_t {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         let first = exclusive(message)?.list.pop_front();
         Ok(first.map_or(std::ptr::null_mut(), |frame| give(Message::from(frame))))
     })
@@ -200,7 +204,7 @@ pub extern "C" fn mdmsg_pop(this: *mut mdmsg_t) -> *mut mdmsg_t {
 /// to end there: read such frames with mdmsg_frame.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_popstr(this: *mut mdmsg_t) -> *mut c_char {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         let mut message = exclusive(message)?;
         let copy = message.list.front().map_or(Ok(std::ptr::null_mut()), |frame| duplicate(frame))?;
         message.list.pop_front();
@@ -218,7 +222,7 @@ pub unsafe extern "C" fn mdmsg_frame(
     data_p: *mut *const c_void,
     size_p: *mut usize,
 ) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         // SAFETY: places for the results or NULL, as the header demands.
         let (data, size) = unsafe { (place(data_p, "data_p")?, place(size_p, "size_p")?) };
         let message = exclusive(message)?;
@@ -232,7 +236,7 @@ pub unsafe extern "C" fn mdmsg_frame(
 /// if there is none, or on failure (NULL for any argument is MD_EINVAL). Ownership: as mdmsg_frame.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_first(this: *mut mdmsg_t, size_p: *mut usize) -> *const c_void {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         // SAFETY: a place for the result or NULL, as the header demands.
         let size = unsafe { place(size_p, "size_p") }?;
         let mut message = exclusive(message)?;
@@ -246,7 +250,7 @@ pub unsafe extern "C" fn mdmsg_first(this: *mut mdmsg_t, size_p: *mut usize) -> 
 /// mdmsg_frame.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_next(this: *mut mdmsg_t, size_p: *mut usize) -> *const c_void {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         // SAFETY: a place for the result or NULL, as the header demands.
         let size = unsafe { place(size_p, "size_p") }?;
         Ok(exclusive(message)?.step(size))
@@ -257,26 +261,26 @@ pub unsafe extern "C" fn mdmsg_next(this: *mut mdmsg_t, size_p: *mut usize) -> *
 /// MD_EINVAL past the last frame and for NULL. Ownership: the caller's, who ends it with free().
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_strframe(this: *mut mdmsg_t, index: usize) -> *mut c_char {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| duplicate(exclusive(message)?.frame(index)?))
+    guard_on(this, |message: &Arc<Mutex<Body>>| duplicate(exclusive(message)?.frame(index)?))
 }
 
 /// Compares the frame at index, counted from 0, with a string. Result: 1 if they have the same bytes, 0 if not, -1 on
 /// failure: MD_EINVAL past the last frame and for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_streq(this: *mut mdmsg_t, index: usize, string: *const c_char) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         // SAFETY: a string or NULL, as the header demands.
         let expected = unsafe { text_bytes(string) }?;
         Ok(c_int::from(exclusive(message)?.frame(index)?[..] == *expected))
     })
 }
 
-/// Compares two messages. Result: 1 if they have the same frames, 0 if not, -1 on failure (NULL for any argument is
-/// MD_EINVAL).
+/// Compares the frames of two messages, not their properties. Result: 1 if they are the same, 0 if not, -1 on failure
+/// (NULL for any argument is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_eq(this: *mut mdmsg_t, other: *mut mdmsg_t) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
-        let other_message = registry::get::<Mutex<Frames>>(other)?;
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
+        let other_message = registry::get::<Mutex<Body>>(other)?;
         let list = exclusive(message)?.list.clone();
         Ok(c_int::from(list == exclusive(&other_message)?.list))
     })
@@ -287,14 +291,13 @@ pub extern "C" fn mdmsg_eq(this: *mut mdmsg_t, other: *mut mdmsg_t) -> c_int {
 /// argument, or self itself, is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_wrap(this: *mut mdmsg_t, address_p: *mut *mut mdmsg_t) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         let mut own = exclusive(message)?;
         // SAFETY: a place for a handle or NULL, as the header demands.
         let address = unsafe { take_other(this, address_p) }?;
         own.list.push_front(Bytes::new());
-        for frame in address.into_frames().into_iter().rev() {
-            own.list.push_front(frame);
-        }
+        let rest = std::mem::replace(&mut own.list, address.into());
+        own.list.append(rest);
         Ok(0)
     })
 }
@@ -303,7 +306,7 @@ pub unsafe extern "C" fn mdmsg_wrap(this: *mut mdmsg_t, address_p: *mut *mut mdm
 /// there is none, or on failure (NULL is MD_EINVAL). Ownership: the caller's.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_unwrap(this: *mut mdmsg_t) -> *mut mdmsg_t {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         let mut message = exclusive(message)?;
         let Some(first) = message.list.pop_front() else { return Ok(std::ptr::null_mut()) };
         if message.list.front().is_some_and(Bytes::is_empty) {
@@ -313,11 +316,82 @@ pub extern "C" fn mdmsg_unwrap(this: *mut mdmsg_t) -> *mut mdmsg_t {
     })
 }
 
+/// Sets a property, a copy of size bytes at data, in the place of one of the same name; MDPX takes it beside the body.
+/// Result: 0, or -1 on failure: MD_EINVAL for a name that is not 1 to 255 bytes of text without control characters, for
+/// more than 65535 bytes, where all properties of the message would take more than 60 KiB, and for NULL. data may be
+/// NULL only if size is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_set_property(
+    this: *mut mdmsg_t,
+    name: *const c_char,
+    data: *const c_void,
+    size: usize,
+) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
+        // SAFETY: a string and memory of that size, or NULL, as the header demands.
+        let (name, value) = unsafe { (text(name, "name")?, bytes(data, size)?) };
+        let mut body = exclusive(message)?;
+        body.properties.set(name, value)?;
+        body.names.clear();
+        Ok(0)
+    })
+}
+
+/// Looks at the property of this name: *data_p and *size_p are set to where its value is and how long it is in bytes.
+/// Result: 1 if there is one; 0 if not, *data_p is then NULL and *size_p 0; -1 on failure (NULL for any argument is
+/// MD_EINVAL). Ownership: the bytes stay the message's; valid until a property is set or the message sent or destroyed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_property(
+    this: *mut mdmsg_t,
+    name: *const c_char,
+    data_p: *mut *const c_void,
+    size_p: *mut usize,
+) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
+        // SAFETY: a string and places for the results, or NULL, as the header demands.
+        let (name, data, size) = unsafe { (text(name, "name")?, place(data_p, "data_p")?, place(size_p, "size_p")?) };
+        let body = exclusive(message)?;
+        let value = body.properties.get(name);
+        (*data, *size) = value.map_or((std::ptr::null(), 0), |value| (value.as_ptr().cast(), value.len()));
+        Ok(c_int::from(value.is_some()))
+    })
+}
+
+/// Looks at the property at index, counted from 0: sets *name_p to its name, *data_p and *size_p as mdmsg_property
+/// does. Result: 0, or -1 on failure: MD_EINVAL past the last property and for NULL. Ownership: as mdmsg_property.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_property_at(
+    this: *mut mdmsg_t,
+    index: usize,
+    name_p: *mut *const c_char,
+    data_p: *mut *const c_void,
+    size_p: *mut usize,
+) -> c_int {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
+        // SAFETY: places for the results or NULL, as the header demands.
+        let (name, data, size) =
+            unsafe { (place(name_p, "name_p")?, place(data_p, "data_p")?, place(size_p, "size_p")?) };
+        let mut body = exclusive(message)?;
+        body.name_properties();
+        let (Some(known), Some((_, value))) = (body.names.get(index), body.properties.iter().nth(index)) else {
+            return Err(invalid(format!("property {index} of a message of {} properties", body.names.len())));
+        };
+        (*name, *data, *size) = (known.as_ptr(), value.as_ptr().cast(), value.len());
+        Ok(0)
+    })
+}
+
+/// Result: the number of properties; 0 on failure, too (NULL is MD_EINVAL).
+#[unsafe(no_mangle)]
+pub extern "C" fn mdmsg_properties(this: *mut mdmsg_t) -> usize {
+    guard_on(this, |message: &Arc<Mutex<Body>>| Ok(exclusive(message)?.properties.len()))
+}
+
 /// Writes the frames to standard error, one line each: the length, then text, or hexadecimal digits if it is none. Long
 /// frames are cut. NULL sets md_errno to MD_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_dump(this: *mut mdmsg_t) {
-    guard_on(this, |message: &Arc<Mutex<Frames>>| {
+    guard_on(this, |message: &Arc<Mutex<Body>>| {
         let lines: String = exclusive(message)?.list.iter().map(line).collect();
         // A closed standard error is no reason to fail.
         let _ = write!(std::io::stderr().lock(), "--------------------------------------\n{lines}");
@@ -334,7 +408,21 @@ pub extern "C" fn mdmsg_print(this: *mut mdmsg_t) {
     });
 }
 
-impl Frames {
+impl From<Message> for Body {
+    fn from(message: Message) -> Self {
+        let properties = message.properties().clone();
+        Body { list: message.into(), cursor: 0, properties, names: Vec::new() }
+    }
+}
+
+impl Body {
+    /// Has the names of the properties as C reads them.
+    fn name_properties(&mut self) {
+        if self.names.is_empty() {
+            self.names = self.properties.iter().map(|(name, _)| c_string(name)).collect();
+        }
+    }
+
     fn frame(&self, index: usize) -> Result<&Bytes> {
         let count = self.list.len();
         self.list.get(index).ok_or_else(|| invalid(format!("frame {index} of a message of {count} frames")))
@@ -368,8 +456,8 @@ fn line(frame: &Bytes) -> String {
     line
 }
 
-fn exclusive(message: &Arc<Mutex<Frames>>) -> Result<MutexGuard<'_, Frames>> {
-    registry::exclusive::<Mutex<Frames>, _>(message)
+fn exclusive(message: &Arc<Mutex<Body>>) -> Result<MutexGuard<'_, Body>> {
+    registry::exclusive::<Mutex<Body>, _>(message)
 }
 
 /// # Safety

@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char, c_int};
 use std::sync::Arc;
 
-use majordomo::{Request, Result};
+use majordomo::{Request, Result, ServiceError};
 
 use crate::arguments::{c_string, place, text};
 use crate::guard::{guard, guard_on};
@@ -93,6 +93,50 @@ pub unsafe extern "C" fn mdreq_fail(this: *mut mdreq_t, code: u32, reason: *cons
         let reason = unsafe { text(reason, "reason") }?;
         answered(in_hand.request.fail(code, reason))
     })
+}
+
+/// As mdreq_fail, with a failure that another attempt may not have: another worker gets the request while it has
+/// attempts left, MDPX only. Result, ownership: as mdreq_fail.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdreq_fail_retryable(this: *mut mdreq_t, code: u32, reason: *const c_char) -> c_int {
+    guard_on(this, |in_hand: &Arc<InHand>| {
+        // SAFETY: a string or NULL, as the header demands.
+        let reason = unsafe { text(reason, "reason") }?;
+        answered(in_hand.request.fail_with(failure(code, reason).retryable(true)))
+    })
+}
+
+/// Which attempt at the request this is, from 1; 1 where the protocol does not say (0.1 and 0.2). Result: the number,
+/// or -1 on failure (NULL is MD_EINVAL).
+#[unsafe(no_mangle)]
+pub extern "C" fn mdreq_attempt(this: *mut mdreq_t) -> c_int {
+    guard_on(this, |in_hand: &Arc<InHand>| Ok(in_hand.request.attempt().cast_signed()))
+}
+
+/// How long the client still waits. Result: milliseconds, rounded up, 0 when its time is over; -1 where it has set no
+/// limit or the protocol does not say (0.1 and 0.2), and on failure (NULL is MD_EINVAL).
+#[unsafe(no_mangle)]
+pub extern "C" fn mdreq_remaining(this: *mut mdreq_t) -> i64 {
+    guard_on(this, |in_hand: &Arc<InHand>| Ok(remaining(&in_hand.request)))
+}
+
+/// Whether nobody waits for the answer any more: the client has given the request up or has run out of time, or the
+/// connection that it came by is lost. It is still to be answered; the answer is dropped. MDPX only. Result: 1 yes, 0
+/// no, -1 on failure (NULL is MD_EINVAL).
+#[unsafe(no_mangle)]
+pub extern "C" fn mdreq_cancelled(this: *mut mdreq_t) -> c_int {
+    guard_on(this, |in_hand: &Arc<InHand>| Ok(c_int::from(in_hand.request.is_cancelled())))
+}
+
+/// A service's failure as C gives it.
+pub(crate) fn failure(code: u32, reason: &str) -> ServiceError {
+    ServiceError::new(code, reason)
+}
+
+/// What is left of a request's time in milliseconds; -1 where it has no end.
+pub(crate) fn remaining(request: &Request) -> i64 {
+    let left = request.remaining().map(|left| left.as_nanos().div_ceil(1_000_000));
+    left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX))
 }
 
 fn answered(result: Result<()>) -> Result<c_int> {

@@ -1,6 +1,6 @@
 //! `mdwrk_t`: the blocking worker, in the Guide's shape: one call gives the last answer and waits for the next request.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -10,11 +10,13 @@ use majordomo::{Error, ErrorKind, Request, Result, Worker, WorkerOptions};
 
 use crate::arguments::{count, invalid, milliseconds, patience, place, text};
 use crate::client::{errno, until_signal};
+use crate::event::{Listening, md_event_handler_t};
 use crate::guard::{guard, guard_on};
 use crate::latch::Latch;
 use crate::logging::set_verbose;
 use crate::message::{self, mdmsg_t};
 use crate::registry::{self, Handle};
+use crate::request::{failure, remaining};
 
 /// A blocking worker: registers for a service and answers its requests one after the other. Heartbeats go out by
 /// themselves, also while the program works on a request. Threads: one call at a time, but for mdwrk_drain and
@@ -29,6 +31,7 @@ pub(crate) struct Session {
     closer: Latch<Worker>,
     /// The thread in which the core's drain waits for the request in hand.
     drain: Mutex<Option<JoinHandle<()>>>,
+    listening: Listening,
     errno: AtomicI32,
 }
 
@@ -63,7 +66,8 @@ pub unsafe extern "C" fn mdwrk_new(broker: *const c_char, service: *const c_char
         let options = unsafe { WorkerOptions::new(text(broker, "broker")?, text(service, "service")?) };
         options.validate()?;
         let state = Mutex::new(State { options, patience: None, current: None, worker: None });
-        Ok(registry::insert(Session { state, closer: Latch::new(), drain: Mutex::default(), errno: AtomicI32::new(0) }))
+        let (closer, drain, listening) = (Latch::new(), Mutex::default(), Listening::default());
+        Ok(registry::insert(Session { state, closer, drain, listening, errno: AtomicI32::new(0) }))
     })
 }
 
@@ -87,6 +91,7 @@ pub unsafe extern "C" fn mdwrk_destroy(self_p: *mut *mut mdwrk_t) {
             if let Some(drain) = drain {
                 let _ = drain.join();
             }
+            session.listening.end();
         }
         Ok(())
     });
@@ -123,8 +128,9 @@ pub extern "C" fn mdwrk_set_reconnect(this: *mut mdwrk_t, reconnect_ms: c_int) -
     })
 }
 
-/// Sets the protocol version: "0.1", as at first, or "0.2". Result: 0, or -1 on failure: MD_EINVAL for NULL, for another
-/// version, and while a request is in hand. The next mdwrk_recv registers anew.
+/// Sets the protocol: "0.1", "0.2", "x1" (MDPX), or "auto", as at first: the best that the broker knows, too. Result:
+/// 0, or -1 on failure: MD_EINVAL for NULL, for another version, and while a request is in hand. The next mdwrk_recv
+/// registers anew.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_set_protocol(this: *mut mdwrk_t, protocol: *const c_char) -> c_int {
     guard_on(this, |session: &Arc<Session>| {
@@ -148,6 +154,46 @@ pub extern "C" fn mdwrk_set_drain_timeout(this: *mut mdwrk_t, drain_timeout_ms: 
     guard_on(this, |session: &Arc<Session>| {
         let drain_timeout = milliseconds(drain_timeout_ms, "drain_timeout")?;
         session.reconnect_with(|options| options.drain_timeout = drain_timeout)
+    })
+}
+
+/// Sets how many further requests the worker holds ready: 0 at first, at most 65536. A few dozen save a worker of short
+/// requests the way to the broker between two of them; while another worker is idle, no request waits here. MDPX only.
+/// Result: 0, or -1 on failure: MD_EINVAL for NULL, for other values, and while a request is in hand. The next
+/// mdwrk_recv registers anew.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_set_prefetch(this: *mut mdwrk_t, requests: usize) -> c_int {
+    guard_on(this, |session: &Arc<Session>| session.reconnect_with(|options| options.prefetch = requests))
+}
+
+/// Sets how many outcomes are kept, so that a repeat of a request (one of the same MD_PROPERTY_IDEMPOTENCY_KEY, or of
+/// the same number of the same client) is answered without another run: 0 at first; bytes: how many bytes they may
+/// take, 64 MiB at first; age_ms: how long each is kept in milliseconds, 300000 at first, at least 1. Streamed replies
+/// are not kept. MDPX only. Result: 0, or -1 on failure: MD_EINVAL for NULL, for other values, and while a request is
+/// in hand. The next mdwrk_recv registers anew.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_set_keep_outcomes(this: *mut mdwrk_t, outcomes: usize, bytes: usize, age_ms: c_int) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let age = milliseconds(age_ms, "keep_outcomes_age")?;
+        session.reconnect_with(|options| {
+            (options.keep_outcomes, options.keep_outcomes_bytes) = (outcomes, bytes);
+            options.keep_outcomes_age = age;
+        })
+    })
+}
+
+/// Sets who is told what happens to the connection: handler, with arg; nobody, as at first, if handler is NULL. Result:
+/// 0, or -1 on failure: MD_EINVAL for NULL for self and while a request is in hand. The next mdwrk_recv registers anew.
+/// Ownership: arg stays the caller's; the handler is not called any more once it is replaced or mdwrk_destroy has
+/// returned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdwrk_set_event_handler(
+    this: *mut mdwrk_t,
+    handler: md_event_handler_t,
+    arg: *mut c_void,
+) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        session.reconnect_with(|options| options.on_event = session.listening.set(handler, arg))
     })
 }
 
@@ -241,6 +287,43 @@ pub unsafe extern "C" fn mdwrk_fail(this: *mut mdwrk_t, code: u32, reason: *cons
     })
 }
 
+/// As mdwrk_fail, with a failure that another attempt may not have: another worker gets the request while it has
+/// attempts left, MDPX only. Result: as mdwrk_fail.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdwrk_fail_retryable(this: *mut mdwrk_t, code: u32, reason: *const c_char) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        // SAFETY: a string or NULL, as the header demands.
+        let reason = unsafe { text(reason, "reason") }?;
+        let mut state = session.exclusive()?;
+        state.in_hand()?.fail_with(failure(code, reason).retryable(true))?;
+        state.current = None;
+        Ok(0)
+    })
+}
+
+/// Which attempt at the request in hand this is, from 1; 1 where the protocol does not say (0.1 and 0.2). Result: the
+/// number, or -1 on failure: MD_EINVAL if no request is in hand, and for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_attempt(this: *mut mdwrk_t) -> c_int {
+    guard_on(this, |session: &Arc<Session>| Ok(session.exclusive()?.in_hand()?.attempt().cast_signed()))
+}
+
+/// How long the client of the request in hand still waits. Result: milliseconds, rounded up, 0 when its time is over;
+/// -1 where it has set no limit or the protocol does not say (0.1 and 0.2), and on failure: MD_EINVAL if no request is
+/// in hand, and for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_remaining(this: *mut mdwrk_t) -> i64 {
+    guard_on(this, |session: &Arc<Session>| Ok(remaining(session.exclusive()?.in_hand()?)))
+}
+
+/// Whether nobody waits for the answer to the request in hand any more: its client has given it up or has run out of
+/// time, or the connection that it came by is lost. It is still to be answered; the answer is dropped. MDPX only.
+/// Result: 1 yes, 0 no, -1 on failure: MD_EINVAL if no request is in hand, and for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_cancelled(this: *mut mdwrk_t) -> c_int {
+    guard_on(this, |session: &Arc<Session>| Ok(c_int::from(session.exclusive()?.in_hand()?.is_cancelled())))
+}
+
 /// Ends the worker gently: no new request comes, the one in hand can still be answered within the drain timeout, then the
 /// broker gets a DISCONNECT and mdwrk_recv gives NULL with MD_ECLOSED. Does not wait for any of it. Result: 0, or -1 on
 /// failure (NULL is MD_EINVAL). Threads: any, also while another is in mdwrk_recv.
@@ -266,12 +349,12 @@ impl Session {
     /// Changes options: a worker that is registered leaves, and the next call registers it with the new ones.
     fn reconnect_with(&self, change: impl FnOnce(&mut WorkerOptions)) -> Result<c_int> {
         let mut state = self.exclusive()?;
-        let mut options = state.options.clone();
-        change(&mut options);
-        options.validate()?;
         if state.current.is_some() {
             return Err(invalid("options cannot change while a request is in hand: answer it first"));
         }
+        let mut options = state.options.clone();
+        change(&mut options);
+        options.validate()?;
         state.options = options;
         if let Some(worker) = self.closer.release() {
             worker.close();

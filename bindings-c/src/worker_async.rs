@@ -1,7 +1,7 @@
 //! `mdwrk_async_t`: a worker that has several requests in hand at once.
 
 use std::collections::VecDeque;
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -12,6 +12,7 @@ use majordomo::{Error, ErrorKind, Request, Result, WorkerOptions};
 use crate::arguments::{count, milliseconds, patience, place, text};
 use crate::bell::Bell;
 use crate::client::{errno, too_late};
+use crate::event::{Listening, md_event_handler_t};
 use crate::guard::{guard, guard_on};
 use crate::logging::set_verbose;
 use crate::registry::{self, Handle};
@@ -27,6 +28,7 @@ pub(crate) struct Session {
     state: Mutex<State>,
     inbox: Arc<Inbox<WorkerEvent>>,
     bell: Arc<Bell>,
+    listening: Listening,
     errno: AtomicI32,
 }
 
@@ -68,7 +70,8 @@ pub unsafe extern "C" fn mdwrk_async_new(
         let ringer = Arc::clone(&bell);
         let inbox = Inbox::new(move || ringer.ring());
         let state = State { options, worker: None, ready: VecDeque::new(), ended: None };
-        Ok(registry::insert(Session { state: Mutex::new(state), inbox, bell, errno: AtomicI32::new(0) }))
+        let (state, listening) = (Mutex::new(state), Listening::default());
+        Ok(registry::insert(Session { state, inbox, bell, listening, errno: AtomicI32::new(0) }))
     })
 }
 
@@ -90,6 +93,8 @@ pub unsafe extern "C" fn mdwrk_async_destroy(self_p: *mut *mut mdwrk_async_t) {
                 Some(worker) => worker.close(),
                 None => state.ended = Some(Error::new(ErrorKind::Closed, "this mdwrk_async_t has been destroyed")),
             }
+            drop(state);
+            session.listening.end();
         }
         Ok(())
     });
@@ -132,8 +137,8 @@ pub extern "C" fn mdwrk_async_set_reconnect(this: *mut mdwrk_async_t, reconnect_
     })
 }
 
-/// Sets the protocol version: "0.1", as at first, or "0.2". Result: 0, or -1 on failure: MD_EINVAL for NULL, for another
-/// version, and after the start.
+/// Sets the protocol: "0.1", "0.2", "x1" (MDPX), or "auto", as at first: the best that the broker knows, too. Result:
+/// 0, or -1 on failure: MD_EINVAL for NULL, for another version, and after the start.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_async_set_protocol(this: *mut mdwrk_async_t, protocol: *const c_char) -> c_int {
     guard_on(this, |session: &Arc<Session>| {
@@ -159,6 +164,48 @@ pub extern "C" fn mdwrk_async_set_drain_timeout(this: *mut mdwrk_async_t, drain_
     guard_on(this, |session: &Arc<Session>| {
         let drain_timeout = milliseconds(drain_timeout_ms, "drain_timeout")?;
         session.prepare("drain_timeout", |options| options.drain_timeout = drain_timeout)
+    })
+}
+
+/// Sets how many further requests the worker holds ready: 0 at first, at most 65536. A few dozen save a worker of short
+/// requests the way to the broker between two of them; while another worker is idle, no request waits here. MDPX only.
+/// Result: 0, or -1 on failure: MD_EINVAL for NULL, for other values, and after the start.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_async_set_prefetch(this: *mut mdwrk_async_t, requests: usize) -> c_int {
+    guard_on(this, |session: &Arc<Session>| session.prepare("prefetch", |options| options.prefetch = requests))
+}
+
+/// Sets how many outcomes are kept, so that a repeat of a request (one of the same MD_PROPERTY_IDEMPOTENCY_KEY, or of
+/// the same number of the same client) is answered without another run: 0 at first; bytes: how many bytes they may
+/// take, 64 MiB at first; age_ms: how long each is kept in milliseconds, 300000 at first, at least 1. Streamed replies
+/// are not kept. MDPX only. Result: 0, or -1 on failure: MD_EINVAL for NULL, for other values, and after the start.
+#[unsafe(no_mangle)]
+pub extern "C" fn mdwrk_async_set_keep_outcomes(
+    this: *mut mdwrk_async_t,
+    outcomes: usize,
+    bytes: usize,
+    age_ms: c_int,
+) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        let age = milliseconds(age_ms, "keep_outcomes_age")?;
+        session.prepare("keep_outcomes", |options| {
+            (options.keep_outcomes, options.keep_outcomes_bytes) = (outcomes, bytes);
+            options.keep_outcomes_age = age;
+        })
+    })
+}
+
+/// Sets who is told what happens to the connection: handler, with arg; nobody, as at first, if handler is NULL. Result:
+/// 0, or -1 on failure: MD_EINVAL for NULL for self and after the start. Ownership: arg stays the caller's; the handler
+/// is not called any more once it is replaced or mdwrk_async_destroy has returned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdwrk_async_set_event_handler(
+    this: *mut mdwrk_async_t,
+    handler: md_event_handler_t,
+    arg: *mut c_void,
+) -> c_int {
+    guard_on(this, |session: &Arc<Session>| {
+        session.prepare("event_handler", |options| options.on_event = session.listening.set(handler, arg))
     })
 }
 
@@ -272,6 +319,8 @@ impl State {
         for event in events {
             match event.kind {
                 WorkerEventKind::Request(request) => self.ready.push_back(request),
+                // Asked of the request itself: mdreq_cancelled.
+                WorkerEventKind::Cancelled { .. } => {}
                 WorkerEventKind::Closed(reason) => {
                     let closed = || Error::new(ErrorKind::Closed, "this mdwrk_async_t has been drained or closed");
                     self.ended = Some(reason.unwrap_or_else(closed));

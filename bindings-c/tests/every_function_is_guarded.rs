@@ -63,6 +63,9 @@ fn pointer_parameters(header: &str) -> Vec<(String, String)> {
     let code: String = header.split("/*").map(|text| text.split_once("*/").map_or(text, |(_, code)| code)).collect();
     for declaration in code.split(';') {
         let Some((head, parameters)) = declaration.rsplit_once('(') else { continue };
+        if head.contains("typedef") {
+            continue;
+        }
         let Some(parameters) = parameters.strip_suffix(')') else { continue };
         let name = head.rsplit([' ', '*', '\n']).next().unwrap_or_default();
         for parameter in parameters.split(',').filter(|parameter| parameter.contains('*')) {
@@ -80,7 +83,8 @@ fn every_pointer_parameter_has_a_test_with_null() {
     let tests = fs::read_to_string(folder.join("tests/c/test_null.c")).unwrap_or_default();
     let parameters = pointer_parameters(&header);
     assert!(parameters.len() > 120, "only {} pointer parameters found: the scan is blind", parameters.len());
-    for (function, parameter) in parameters {
+    // `arg` is the caller's own, and may be NULL.
+    for (function, parameter) in parameters.into_iter().filter(|(_, parameter)| parameter != "arg") {
         let case = format!(" ({function}, {parameter}, ");
         assert!(tests.contains(&case), "tests/c/test_null.c has no case for {parameter} of {function}");
     }

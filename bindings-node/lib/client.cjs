@@ -1,32 +1,48 @@
 'use strict';
 
+const { EventEmitter } = require('node:events');
+
 const native = require('../native.cjs');
 const options = require('./options.cjs');
 const { onAbort } = require('./abort.cjs');
 const { MajordomoError, closed, fromFailure, guarded, invalid } = require('./error.cjs');
-const { environment, expect, forget, Hold } = require('./environment.cjs');
-const { frames, received } = require('./message.cjs');
+const { emit, environment, expect, forget, Hold } = require('./environment.cjs');
+const { carried, frames, received } = require('./message.cjs');
 
 const making = Symbol('making');
 
-class Client {
+/** Clients that nobody has any more need no events. */
+const collected = new FinalizationRegistry(forget);
+
+class Client extends EventEmitter {
   #native;
   #closed = false;
+  #events;
 
   static async connect(endpoints, given) {
     const checked = options.checked(options.client, given);
     checked.endpoints = options.endpoints(endpoints);
-    return new Client(making, guarded(() => new native.NativeClient(checked)));
+    return new Client(making, checked);
   }
 
-  constructor(key, client) {
+  constructor(key, checked) {
     if (key !== making) throw invalid('a client is made by `await Client.connect(endpoints, options)`');
-    this.#native = client;
+    super();
+    // Waiting for events must not keep a client from being collected.
+    const self = new WeakRef(this);
+    this.#events = expect(undefined, ({ connection }) => emit(self.deref(), connection));
+    collected.register(this, this.#events);
+    try {
+      this.#native = guarded(() => new native.NativeClient(environment, this.#events, checked));
+    } catch (error) {
+      forget(this.#events);
+      throw error;
+    }
   }
 
   request(service, body, given) {
     return new Promise((resolve, reject) => {
-      const { name, message, checked, signal } = this.#checked(service, body, given);
+      const { name, message, checked, signal, names, values } = this.#checked(service, body, given);
       const hold = new Hold();
       let ignoreSignal;
       const end = () => {
@@ -36,10 +52,10 @@ class Client {
       const token = expect(this.#native, (event, failure) => {
         end();
         if (failure) reject(failure);
-        else resolve(received(event.frames));
+        else resolve(received(event));
       });
       try {
-        guarded(() => this.#native.submit(environment, token, name, message, checked));
+        guarded(() => this.#native.submit(environment, token, name, message, checked, names, values));
       } catch (error) {
         forget(token);
         throw error;
@@ -57,8 +73,8 @@ class Client {
 
   stream(service, body, given) {
     try {
-      const { name, message, checked, signal } = this.#checked(service, body, given);
-      return new Parts(making, guarded(() => this.#native.stream(name, message, checked)), signal);
+      const { name, message, checked, signal, names, values } = this.#checked(service, body, given);
+      return new Parts(making, guarded(() => this.#native.stream(name, message, checked, names, values)), signal);
     } catch (error) {
       // An iterator says what is wrong when it is asked, as an asynchronous generator does.
       return new Parts(making, undefined, undefined, error);
@@ -67,6 +83,7 @@ class Client {
 
   async close() {
     this.#closed = true;
+    forget(this.#events);
     guarded(() => this.#native.close());
   }
 
@@ -78,9 +95,10 @@ class Client {
     if (this.#closed) throw closed('client');
     const name = options.serviceName(service);
     const message = frames(body);
-    const { signal, ...checked } = options.checked(options.request, given);
+    const { signal, properties, ...checked } = options.checked(options.request, given);
     if (signal?.aborted) throw cancelled(signal.reason);
-    return { name, message, checked, signal };
+    const [names, values] = carried(body, properties);
+    return { name, message, checked, signal, names, values };
   }
 }
 
@@ -154,7 +172,7 @@ class Parts {
       if (event.failure) this.#failure = fromFailure(event.failure);
       else if (event.frames) {
         this.#final = event.last;
-        this.#waiting.shift().resolve({ done: false, value: received(event.frames) });
+        this.#waiting.shift().resolve({ done: false, value: received(event) });
       }
     }
     if (this.#waiting.length === 0) this.#hold.release();

@@ -28,6 +28,11 @@ function expect(owner, take) {
   return token;
 }
 
+/** Tells the listeners of a client or a worker what happened to its connection. */
+function emit(emitter, { name, ...details }) {
+  emitter?.emit(name, details);
+}
+
 /** Forgets a token: further events of it are dropped. */
 function forget(token) {
   expected.delete(token);
@@ -72,4 +77,4 @@ function task(owner, start) {
   });
 }
 
-module.exports = { environment, expect, forget, Hold, task };
+module.exports = { emit, environment, expect, forget, Hold, task };

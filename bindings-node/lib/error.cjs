@@ -28,6 +28,7 @@ class ServiceError extends MajordomoError {
     }
     if (typeof text !== 'string') throw invalid(`the text of a ServiceError is a string, not ${show(text)}`);
     super('MD_ESERVICE', `the service failed: ${serviceCode} ${text}`, options);
+    this.retryable = options?.retryable === true;
     this.serviceCode = serviceCode;
     this.text = text;
   }
@@ -36,7 +37,8 @@ Object.defineProperty(ServiceError.prototype, 'name', { value: 'ServiceError', w
 
 /** The error of an event. */
 function fromFailure(failure) {
-  if (failure.serviceCode !== undefined) return new ServiceError(failure.serviceCode, failure.serviceText);
+  const { serviceCode, serviceText, retryable } = failure;
+  if (serviceCode !== undefined) return new ServiceError(serviceCode, serviceText, { retryable });
   return new MajordomoError(byNumber.get(failure.number)?.code, failure.message);
 }
 

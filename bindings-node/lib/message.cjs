@@ -2,7 +2,12 @@
 
 // A body: an immutable list of frames.
 
+const options = require('./options.cjs');
 const { invalid, show } = require('./error.cjs');
+
+/** Where a message keeps its properties, if it has any. */
+const kept = Symbol('properties');
+const none = Object.freeze(Object.create(null));
 
 class Message extends Array {
   // What `map`, `filter` and the like make is an ordinary array.
@@ -18,10 +23,17 @@ class Message extends Array {
     return new Message(frames);
   }
 
-  constructor(body = []) {
+  constructor(body = [], given) {
     super();
+    const { properties } = options.checked(options.body, given);
+    const [names, values] = carried(body, properties);
+    keep(this, names, values?.map((value) => Buffer.from(value)));
     // Copies: the frames belong to this message alone and do not change with the caller's buffers.
     fill(this, frames(body).map((frame) => Buffer.from(frame)));
+  }
+
+  get properties() {
+    return this[kept] ?? none;
   }
 
   toString(index = 0, encoding = 'utf8') {
@@ -35,8 +47,28 @@ function fill(message, buffers) {
 }
 
 /** A message of buffers that nobody else has: those that the native layer made. */
-function received(buffers) {
-  return fill(Reflect.construct(Array, [], Message), buffers);
+function received({ frames, names, values }) {
+  const message = Reflect.construct(Array, [], Message);
+  keep(message, names, values);
+  return fill(message, frames);
+}
+
+/** Gives a message its properties; without a prototype, so that any name can be one. */
+function keep(message, names, values) {
+  if (names === undefined || names === null || names.length === 0) return;
+  const properties = Object.create(null);
+  names.forEach((name, index) => {
+    properties[name] = values[index];
+  });
+  Object.defineProperty(message, kept, { value: Object.freeze(properties) });
+}
+
+/** Names and values of the properties that travel with a body: its own, if it is a message, and the given ones over them. */
+function carried(body, given) {
+  const own = body instanceof Message ? body[kept] : undefined;
+  if (own === undefined && given === undefined) return [];
+  const all = Object.assign(Object.create(null), own, given);
+  return [Object.keys(all), Object.values(all).map(frame)];
 }
 
 /** The frames of a body, not copied. */
@@ -52,4 +84,4 @@ function frame(value) {
   throw invalid(`a body is a string, a Buffer or Uint8Array, or an array of them, not ${show(value)}`);
 }
 
-module.exports = { Message, received, frames };
+module.exports = { Message, received, frames, carried };

@@ -11,7 +11,20 @@ const limit = { is: (value) => typeof value === 'number', form: 'a number, or nu
 
 const signal = { is: (value) => value instanceof AbortSignal, form: 'an AbortSignal' };
 
-const request = { timeout: number, retries: number, deadline: number, signal };
+const boolean = { is: (value) => typeof value === 'boolean', form: 'true or false' };
+const object = { is: (value) => value !== null && typeof value === 'object', form: 'an object' };
+
+const request = {
+  timeout: number,
+  retries: number,
+  deadline: number,
+  maxAttempts: number,
+  failFast: boolean,
+  properties: object,
+  signal,
+};
+const body = { properties: object };
+const failure = { retryable: boolean };
 const client = {
   timeout: number,
   retries: number,
@@ -28,6 +41,10 @@ const worker = {
   liveness: number,
   reconnect: number,
   concurrency: number,
+  prefetch: number,
+  keepOutcomes: number,
+  keepOutcomesBytes: number,
+  keepOutcomesAge: number,
   protocol: string,
   maxMessageBytes: number,
   drainTimeout: number,
@@ -45,6 +62,10 @@ const broker = {
   maxMessageBytes: number,
   maxServices: number,
   maxWorkers: number,
+  maxSessions: number,
+  credit: number,
+  heartbeatMin: number,
+  heartbeatMax: number,
 };
 
 /** The given options, each of a type that the table wants; a name that is not in the table is a mistake. */
@@ -76,4 +97,4 @@ function serviceName(given) {
   return given;
 }
 
-module.exports = { request, client, worker, broker, checked, endpoints, serviceName };
+module.exports = { request, body, failure, client, worker, broker, checked, endpoints, serviceName };

@@ -1,14 +1,18 @@
 'use strict';
 
+const { EventEmitter } = require('node:events');
 const { setImmediate } = require('node:timers/promises');
 
 const native = require('../native.cjs');
 const options = require('./options.cjs');
 const { ServiceError, guarded, invalid, show } = require('./error.cjs');
-const { environment, expect, forget, Hold } = require('./environment.cjs');
-const { frames, received } = require('./message.cjs');
+const { emit, environment, expect, forget, Hold } = require('./environment.cjs');
+const { carried, frames, received } = require('./message.cjs');
 
-class Worker {
+/** Requests that nobody has any more need no signal. */
+const collected = new FinalizationRegistry(({ signals, id }) => signals.delete(id));
+
+class Worker extends EventEmitter {
   #native;
   #service;
   #handler;
@@ -16,10 +20,13 @@ class Worker {
   #ready = [];
   #waiting = [];
   #ended = false;
+  /** For the number of each request in hand whose signal is listened to: the signal's controller. */
+  #signals = new Map();
   #failure;
   #closed;
 
   constructor(endpoints, service, handler, given) {
+    super();
     // The handler may be left out: the worker is then iterated.
     if (given === undefined && typeof handler === 'object') [handler, given] = [undefined, handler ?? undefined];
     if (handler !== undefined && typeof handler !== 'function') {
@@ -95,10 +102,14 @@ class Worker {
   }
 
   #take(event, failure, settle) {
-    if (event.last) {
+    if (event.connection) {
+      emit(this, event.connection);
+    } else if (event.cancelled !== undefined) {
+      this.#signals.get(event.cancelled)?.abort();
+    } else if (event.last) {
       this.#end(failure, settle);
     } else if (event.request) {
-      const request = new Request(event.request, this.#service, received(event.frames));
+      const request = new Request(event.request, this.#service, received(event), this.#signals);
       if (this.#handler) serve(this.#handler, request);
       else if (this.#waiting.length > 0) this.#waiting.shift().resolve({ done: false, value: request });
       else this.#ready.push(request);
@@ -131,12 +142,15 @@ class Request {
   #native;
   #service;
   #body;
+  #signals;
+  #controller;
 
-  constructor(request, service, body) {
+  constructor(request, service, body, signals) {
     if (!(request instanceof native.NativeRequest)) throw invalid('requests are made by a worker');
     this.#native = request;
     this.#service = service;
     this.#body = body;
+    this.#signals = signals;
   }
 
   get service() {
@@ -147,24 +161,64 @@ class Request {
     return this.#body;
   }
 
+  get properties() {
+    return this.#body.properties;
+  }
+
+  get attempt() {
+    return this.#native.attempt();
+  }
+
+  get remaining() {
+    return this.#native.remaining() ?? undefined;
+  }
+
+  get cancelled() {
+    return this.#controller?.signal.aborted || this.#native.isCancelled();
+  }
+
+  get signal() {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.cancelled) this.#controller.abort();
+      else if (!this.answered) this.#listen();
+    }
+    return this.#controller.signal;
+  }
+
   get answered() {
     return this.#native.isAnswered();
   }
 
-  reply(body = []) {
+  reply(body = [], given) {
     const message = frames(body);
-    guarded(() => this.#native.reply(message));
+    const [names, values] = carried(body, options.checked(options.body, given).properties);
+    guarded(() => this.#native.reply(message, names, values));
+    this.#ignore();
   }
 
-  partial(body) {
+  partial(body, given) {
     const message = frames(body);
-    guarded(() => this.#native.partial(message));
+    const [names, values] = carried(body, options.checked(options.body, given).properties);
+    guarded(() => this.#native.partial(message, names, values));
   }
 
-  fail(code, text = '') {
+  fail(code, text = '', given) {
+    const { retryable = false } = options.checked(options.failure, given);
     // Checks both, and says what is wrong with them.
     const error = new ServiceError(code, text);
-    guarded(() => this.#native.fail(error.serviceCode, error.text));
+    guarded(() => this.#native.fail(error.serviceCode, error.text, retryable));
+    this.#ignore();
+  }
+
+  #listen() {
+    const [signals, id] = [this.#signals, this.#native.id()];
+    signals.set(id, this.#controller);
+    collected.register(this, { signals, id });
+  }
+
+  #ignore() {
+    if (this.#controller) this.#signals.delete(this.#native.id());
   }
 }
 
@@ -193,7 +247,9 @@ async function streamed(request, result) {
       const step = await iterator.next();
       done = step.done === true;
       if (done && step.value === undefined) break;
-      const body = frames(await step.value);
+      const body = await step.value;
+      // What is no body fails here, before the part that is held goes out.
+      frames(body);
       if (holding) request.partial(last);
       [last, holding] = [body, true];
       if (done) break;
@@ -218,7 +274,7 @@ function failed(request, error) {
       // The client has its answer; whoever runs the worker has to hear of it.
       process.emitWarning(`a handler of ${show(request.service)} failed after its answer: ${error?.stack ?? show(error)}`);
     } else if (error instanceof ServiceError) {
-      request.fail(error.serviceCode, error.text);
+      request.fail(error.serviceCode, error.text, { retryable: error.retryable });
     } else {
       request.fail(500, error instanceof Error ? String(error.message) : show(error));
     }

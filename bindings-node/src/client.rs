@@ -12,7 +12,7 @@ use napi_derive::napi;
 
 use crate::environment::{Environment, Event, TaskEvent, lock, part_event};
 use crate::error::{Result, thrown};
-use crate::message::{Frames, message};
+use crate::message::{Frames, with_properties};
 use crate::options::{ClientOptions, RequestOptions};
 
 /// A client of one or several brokers.
@@ -23,10 +23,12 @@ pub struct NativeClient {
 
 #[napi]
 impl NativeClient {
-    /// Makes a client; connections are made when they are needed.
+    /// Makes a client; connections are made when they are needed. What happens to them comes through `environment` under
+    /// `token`.
     #[napi(constructor, catch_unwind)]
-    pub fn new(options: ClientOptions) -> Result<Self> {
-        let client = aio::Client::with_options(options.to_core()?).map_err(|error| thrown(&error))?;
+    pub fn new(environment: &Environment, token: i64, options: ClientOptions) -> Result<Self> {
+        let options = options.to_core()?.on_event(environment.hook(token.cast_unsigned()));
+        let client = aio::Client::with_options(options).map_err(|error| thrown(&error))?;
         Ok(NativeClient { client })
     }
 
@@ -39,9 +41,11 @@ impl NativeClient {
         service: String,
         #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
         options: RequestOptions,
+        names: Option<Vec<String>>,
+        #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
     ) -> Result<()> {
         let token = token.cast_unsigned();
-        let (body, options) = (message(&body), options.to_core()?);
+        let (body, options) = (with_properties(&body, names, values)?, options.to_core()?);
         let ticket = self.client.submit_whole(&service, body, &options, &environment.clients, token);
         lock(&environment.tickets).insert(token, ticket);
         Ok(())
@@ -54,8 +58,10 @@ impl NativeClient {
         service: String,
         #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
         options: RequestOptions,
+        names: Option<Vec<String>>,
+        #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
     ) -> Result<NativeParts> {
-        let (body, options) = (message(&body), options.to_core()?);
+        let (body, options) = (with_properties(&body, names, values)?, options.to_core()?);
         Ok(NativeParts { parts: RefCell::new(Some(self.client.stream_with(&service, body, &options))) })
     }
 

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use majordomo::aio::{self, ClientEvent, Inbox, Part, Ticket, WorkerEvent, WorkerEventKind};
-use majordomo::{Error, ErrorKind, Message};
+use majordomo::{ConnectionEvent, Error, ErrorKind, EventHook, Message};
 use napi::bindgen_prelude::{BufferSlice, Function, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status, sys};
 use napi_derive::napi;
 
 use crate::error::{Failure, Result, engine};
-use crate::message::frames;
+use crate::message::{frames, properties};
 use crate::worker::NativeRequest;
 
 /// Calls JavaScript's `wake`; does not keep the process alive unless asked to.
@@ -24,6 +24,7 @@ pub struct Environment {
     pub(crate) clients: Arc<Inbox<ClientEvent>>,
     pub(crate) workers: Arc<Inbox<WorkerEvent>>,
     pub(crate) tasks: Arc<Inbox<TaskEvent>>,
+    connections: Arc<Inbox<(u64, ConnectionEvent)>>,
     /// Requests that may still be cancelled.
     pub(crate) tickets: Mutex<HashMap<u64, Ticket>>,
     /// Workers that are open, to be closed before the environment goes away.
@@ -37,6 +38,20 @@ pub(crate) struct TaskEvent {
     pub(crate) outcome: majordomo::Result<Option<String>>,
 }
 
+/// What happened to a connection; what does not belong to an event of this name is left out.
+#[napi(object, object_from_js = false)]
+#[derive(Default)]
+pub struct Connection {
+    /// `connected`, `disconnected`, `reconnecting` or `draining`.
+    pub name: String,
+    /// The broker's endpoint.
+    pub endpoint: Option<String>,
+    /// What is spoken with it.
+    pub protocol: Option<String>,
+    /// Why the connection is of no use any more.
+    pub reason: Option<String>,
+}
+
 /// One thing that happened, for the promise or the worker known by `token`.
 #[napi(object, object_from_js = false)]
 #[derive(Default)]
@@ -47,6 +62,14 @@ pub struct Event<'env> {
     pub last: bool,
     /// A reply, a part of one, or the body of `request`.
     pub frames: Option<Vec<BufferSlice<'env>>>,
+    /// Names of the message's properties.
+    pub names: Option<Vec<String>>,
+    /// Their values, in the same order.
+    pub values: Option<Vec<BufferSlice<'env>>>,
+    /// The number of a worker's request that nobody waits for any more.
+    pub cancelled: Option<i64>,
+    /// What happened to a connection.
+    pub connection: Option<Connection>,
     /// What a worker was given to do.
     pub request: Option<NativeRequest>,
     /// What a call on a thread of its own gave.
@@ -75,6 +98,7 @@ impl Environment {
             clients: inbox(&wake),
             workers: inbox(&wake),
             tasks: inbox(&wake),
+            connections: inbox(&wake),
             tickets: Mutex::default(),
             open,
             wake,
@@ -99,13 +123,16 @@ impl Environment {
     /// Takes everything that happened since the last time, in order for each token.
     #[napi(catch_unwind)]
     pub fn drain<'env>(&self, env: &'env Env) -> Vec<Event<'env>> {
-        let (mut clients, mut workers, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut clients, mut workers, mut tasks, mut connections) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         self.clients.drain(&mut clients);
         self.workers.drain(&mut workers);
         self.tasks.drain(&mut tasks);
-        let mut events = Vec::with_capacity(clients.len() + workers.len() + tasks.len());
+        self.connections.drain(&mut connections);
+        let mut events = Vec::with_capacity(connections.len() + clients.len() + workers.len() + tasks.len());
+        // First: the last event of a worker ends its token.
+        events.extend(connections.into_iter().map(connection_event));
         events.extend(clients.into_iter().filter_map(|event| self.client_event(env, event)));
-        events.extend(workers.into_iter().map(|event| self.worker_event(env, event)));
+        events.extend(workers.into_iter().filter_map(|event| self.worker_event(env, event)));
         events.extend(tasks.into_iter().map(task_event));
         events
     }
@@ -119,6 +146,12 @@ impl Environment {
         }
     }
 
+    /// A hook that brings connection events here, under `token`.
+    pub(crate) fn hook(&self, token: u64) -> EventHook {
+        let inbox = self.connections.clone();
+        EventHook::new(move |event| Inbox::push(&inbox, (token, event.clone())))
+    }
+
     fn client_event<'env>(&self, env: &'env Env, event: ClientEvent) -> Option<Event<'env>> {
         let ClientEvent { token, part } = event;
         // Whole replies are asked for here, so there are no parts.
@@ -130,13 +163,17 @@ impl Environment {
         })
     }
 
-    fn worker_event<'env>(&self, env: &'env Env, event: WorkerEvent) -> Event<'env> {
+    fn worker_event<'env>(&self, env: &'env Env, event: WorkerEvent) -> Option<Event<'env>> {
         let WorkerEvent { token, kind } = event;
-        match kind {
+        Some(match kind {
             WorkerEventKind::Request(request) => {
                 let body = request.body().clone();
                 let request = Some(NativeRequest::new(request));
                 with_frames(env, token, &body, Event { request, ..Event::default() })
+            }
+            // The request is still owed an answer, which is dropped.
+            WorkerEventKind::Cancelled { id } => {
+                Event { token: token.cast_signed(), cancelled: Some(id.cast_signed()), ..Event::default() }
             }
             WorkerEventKind::Closed(reason) => {
                 lock(&self.open).remove(&token);
@@ -145,7 +182,7 @@ impl Environment {
                     None => Event { token: token.cast_signed(), last: true, ..Event::default() },
                 }
             }
-        }
+        })
     }
 }
 
@@ -162,6 +199,26 @@ pub(crate) fn part_event<'env>(
     }
 }
 
+fn connection_event<'env>((token, event): (u64, ConnectionEvent)) -> Event<'env> {
+    let name = event.name().to_owned();
+    let connection = match event {
+        ConnectionEvent::Connected { endpoint, protocol } => Connection {
+            name,
+            endpoint: Some(endpoint),
+            protocol: Some(protocol.name().to_owned()),
+            ..Connection::default()
+        },
+        ConnectionEvent::Disconnected { endpoint, reason } => {
+            Connection { name, endpoint: Some(endpoint), reason: Some(reason), ..Connection::default() }
+        }
+        ConnectionEvent::Reconnecting { endpoint } => {
+            Connection { name, endpoint: Some(endpoint), ..Connection::default() }
+        }
+        _ => Connection { name, ..Connection::default() },
+    };
+    Event { token: token.cast_signed(), connection: Some(connection), ..Event::default() }
+}
+
 fn task_event<'env>(event: TaskEvent) -> Event<'env> {
     match event.outcome {
         Ok(value) => Event { token: event.token.cast_signed(), last: true, value, ..Event::default() },
@@ -172,8 +229,10 @@ fn task_event<'env>(event: TaskEvent) -> Event<'env> {
 /// The event with the frames of a message, or with a failure if the engine has no room for them. A request that cannot
 /// be shown to JavaScript is dropped here, which answers it with an error.
 fn with_frames<'env>(env: &'env Env, token: u64, message: &Message, event: Event<'env>) -> Event<'env> {
-    match frames(env, message) {
-        Ok(frames) => Event { token: token.cast_signed(), frames: Some(frames), ..event },
+    match frames(env, message).and_then(|frames| Ok((frames, properties(env, message)?))) {
+        Ok((frames, (names, values))) => {
+            Event { token: token.cast_signed(), frames: Some(frames), names, values, ..event }
+        }
         Err(error) if event.request.is_none() => {
             failed(token, &Error::new(ErrorKind::Internal, format!("no buffer for the message: {}", error.reason)))
         }

@@ -53,6 +53,8 @@ pub struct Failure {
     pub number: u8,
     /// The whole sentence.
     pub message: String,
+    /// Whether the same request may succeed when it is sent again.
+    pub retryable: bool,
     /// The service's own code, of a `ServiceError`.
     pub service_code: Option<u32>,
     /// The service's own text, of a `ServiceError`.
@@ -65,6 +67,7 @@ impl From<&Error> for Failure {
         Failure {
             number: error.kind().number(),
             message: error.to_string(),
+            retryable: error.is_retryable(),
             service_code: service.map(|service| service.code),
             service_text: service.map(|service| service.text.clone()),
         }

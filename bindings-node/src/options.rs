@@ -21,7 +21,7 @@ pub struct ClientOptions {
     pub retries: Option<f64>,
     /// Time for a whole call.
     pub deadline: Option<f64>,
-    /// `"0.1"` or `"0.2"`.
+    /// `"auto"`, `"0.1"`, `"0.2"` or `"x1"`.
     pub protocol: Option<String>,
     /// Requests on their way at once.
     pub max_in_flight: Option<f64>,
@@ -45,6 +45,10 @@ pub struct RequestOptions {
     pub retries: Option<f64>,
     /// Time for the whole call.
     pub deadline: Option<f64>,
+    /// Times that the broker hands the request to a worker.
+    pub max_attempts: Option<f64>,
+    /// Whether the request fails at once where the service has no worker.
+    pub fail_fast: Option<bool>,
 }
 
 /// Options of a worker. Durations are milliseconds.
@@ -63,7 +67,15 @@ pub struct WorkerOptions {
     pub reconnect: Option<f64>,
     /// Requests worked on at once.
     pub concurrency: Option<f64>,
-    /// `"0.1"` or `"0.2"`.
+    /// Further requests that wait in the worker.
+    pub prefetch: Option<f64>,
+    /// Answers that are kept for requests that come again.
+    pub keep_outcomes: Option<f64>,
+    /// Bytes that these answers may hold.
+    pub keep_outcomes_bytes: Option<f64>,
+    /// Time that an answer is kept.
+    pub keep_outcomes_age: Option<f64>,
+    /// `"auto"`, `"0.1"`, `"0.2"` or `"x1"`.
     pub protocol: Option<String>,
     /// Largest message in bytes.
     pub max_message_bytes: Option<f64>,
@@ -101,6 +113,14 @@ pub struct BrokerOptions {
     pub max_services: Option<f64>,
     /// Workers that may be registered.
     pub max_workers: Option<f64>,
+    /// Sessions of clients that may be open.
+    pub max_sessions: Option<f64>,
+    /// Requests that a client may have outstanding.
+    pub credit: Option<f64>,
+    /// Shortest interval between heartbeats that a peer may ask for.
+    pub heartbeat_min: Option<f64>,
+    /// Longest interval between heartbeats that a peer may ask for.
+    pub heartbeat_max: Option<f64>,
 }
 
 impl ClientOptions {
@@ -126,6 +146,8 @@ impl RequestOptions {
             timeout: millis("timeout", self.timeout)?,
             retries: count("retries", self.retries)?,
             deadline: millis("deadline", self.deadline)?,
+            max_attempts: count("maxAttempts", self.max_attempts)?,
+            fail_fast: self.fail_fast.unwrap_or(false),
         })
     }
 }
@@ -138,6 +160,10 @@ impl WorkerOptions {
         set(&mut core.liveness, count("liveness", self.liveness)?);
         set(&mut core.reconnect, millis("reconnect", self.reconnect)?);
         set(&mut core.concurrency, count("concurrency", self.concurrency)?);
+        set(&mut core.prefetch, count("prefetch", self.prefetch)?);
+        set(&mut core.keep_outcomes, count("keepOutcomes", self.keep_outcomes)?);
+        set(&mut core.keep_outcomes_bytes, count("keepOutcomesBytes", self.keep_outcomes_bytes)?);
+        set(&mut core.keep_outcomes_age, millis("keepOutcomesAge", self.keep_outcomes_age)?);
         set(&mut core.protocol, protocol(self.protocol.as_deref())?);
         set(&mut core.max_message_bytes, count("maxMessageBytes", self.max_message_bytes)?);
         set(&mut core.drain_timeout, millis("drainTimeout", self.drain_timeout)?);
@@ -164,6 +190,10 @@ impl BrokerOptions {
         set(&mut core.max_message_bytes, count("maxMessageBytes", self.max_message_bytes)?);
         set(&mut core.max_services, count("maxServices", self.max_services)?);
         set(&mut core.max_workers, count("maxWorkers", self.max_workers)?);
+        set(&mut core.max_sessions, count("maxSessions", self.max_sessions)?);
+        set(&mut core.credit, count("credit", self.credit)?);
+        set(&mut core.heartbeat_min, millis("heartbeatMin", self.heartbeat_min)?);
+        set(&mut core.heartbeat_max, millis("heartbeatMax", self.heartbeat_max)?);
         Ok(core)
     }
 }

@@ -1,13 +1,14 @@
 //! The worker, and the requests that it is given.
 
 use std::cell::RefCell;
+use std::time::Instant;
 
-use majordomo::{Message, Request, aio};
+use majordomo::{Request, ServiceError, aio};
 use napi_derive::napi;
 
 use crate::environment::{Environment, lock};
 use crate::error::{Result, invalid, thrown};
-use crate::message::{Frames, message};
+use crate::message::{Frames, with_properties};
 use crate::options::WorkerOptions;
 
 /// A worker of one service.
@@ -23,8 +24,8 @@ impl NativeWorker {
     #[napi(constructor, catch_unwind)]
     pub fn new(environment: &Environment, token: i64, options: WorkerOptions) -> Result<Self> {
         let token = token.cast_unsigned();
-        let worker =
-            aio::Worker::with_inbox(options.to_core()?, &environment.workers, token).map_err(|error| thrown(&error))?;
+        let options = options.to_core()?.on_event(environment.hook(token));
+        let worker = aio::Worker::with_inbox(options, &environment.workers, token).map_err(|error| thrown(&error))?;
         lock(&environment.open).insert(token, worker.clone());
         Ok(NativeWorker { worker })
     }
@@ -48,12 +49,40 @@ impl NativeWorker {
 pub struct NativeRequest {
     /// Gone as soon as it is answered, so that its body does not wait for the garbage collector.
     request: RefCell<Option<Request>>,
+    id: u64,
+    attempt: u32,
+    deadline: Option<Instant>,
 }
 
 #[napi]
 impl NativeRequest {
     pub(crate) fn new(request: Request) -> Self {
-        NativeRequest { request: RefCell::new(Some(request)) }
+        let (id, attempt, deadline) = (request.id(), request.attempt(), request.deadline());
+        NativeRequest { request: RefCell::new(Some(request)), id, attempt, deadline }
+    }
+
+    /// The number that an event of its cancellation names it by.
+    #[napi(catch_unwind)]
+    pub fn id(&self) -> i64 {
+        self.id.cast_signed()
+    }
+
+    /// Which attempt at the request this is, from 1.
+    #[napi(catch_unwind)]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Milliseconds that the caller still waits; nothing where there is no limit.
+    #[napi(catch_unwind)]
+    pub fn remaining(&self) -> Option<f64> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()).as_secs_f64() * 1000.0)
+    }
+
+    /// Whether nobody waits for the answer any more.
+    #[napi(catch_unwind)]
+    pub fn is_cancelled(&self) -> bool {
+        self.request.borrow().as_ref().is_some_and(Request::is_cancelled)
     }
 
     /// Whether it is answered.
@@ -64,24 +93,36 @@ impl NativeRequest {
 
     /// Sends the reply, the last part of a streaming one.
     #[napi(catch_unwind)]
-    pub fn reply(&self, #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>) -> Result<()> {
-        let body: Message = message(&body);
+    pub fn reply(
+        &self,
+        #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
+        names: Option<Vec<String>>,
+        #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
+    ) -> Result<()> {
+        let body = with_properties(&body, names, values)?;
         self.answer(|request| request.reply(body))
     }
 
     /// Sends a part of the reply; more will follow.
     #[napi(catch_unwind)]
-    pub fn partial(&self, #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>) -> Result<()> {
+    pub fn partial(
+        &self,
+        #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
+        names: Option<Vec<String>>,
+        #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
+    ) -> Result<()> {
+        let body = with_properties(&body, names, values)?;
         match &*self.request.borrow() {
-            Some(request) => request.partial(message(&body)).map_err(|error| thrown(&error)),
+            Some(request) => request.partial(body).map_err(|error| thrown(&error)),
             None => Err(answered()),
         }
     }
 
-    /// Answers with a failure.
+    /// Answers with a failure; where it is `retryable`, another worker gets the request while it has attempts left.
     #[napi(catch_unwind)]
-    pub fn fail(&self, code: u32, text: String) -> Result<()> {
-        self.answer(|request| request.fail(code, &text))
+    pub fn fail(&self, code: u32, text: String, retryable: bool) -> Result<()> {
+        let failure = ServiceError::new(code, text).retryable(retryable);
+        self.answer(|request| request.fail_with(failure))
     }
 
     /// A request whose answer is refused (too large, for example) can still be answered.

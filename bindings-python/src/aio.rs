@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 
 use crate::detached::Detached;
 use crate::error::{call, exception};
-use crate::message::{Message, body_of};
+use crate::message::{Message, message_of};
 use crate::options::{Endpoints, protocol as set_protocol, request_options, set_limit, set_number, set_seconds};
 use crate::worker::Request;
 
@@ -49,7 +49,8 @@ impl Mailbox {
 
     /// Return what has arrived, as tuples ``(token, last, outcome)``.
     ///
-    /// The outcome is a Message, a Request, an exception, or None where a worker has closed.
+    /// The outcome is a Message, a Request, the number of a cancelled request, an exception, or None where a worker
+    /// has closed.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Vec<(u64, bool, Bound<'py, PyAny>)>> {
         // The bell first: what arrives after the inboxes were emptied rings it again.
         self.silence();
@@ -68,6 +69,8 @@ impl Mailbox {
         for WorkerEvent { token, kind, .. } in requests {
             let (last, outcome) = match kind {
                 WorkerEventKind::Request(request) => (false, Bound::new(py, Request::from(request))?.into_any()),
+                // A number in the place of a request: its handler is told, its answer is dropped.
+                WorkerEventKind::Cancelled { id } => (false, id.into_pyobject(py)?.into_any()),
                 WorkerEventKind::Closed(Some(error)) => (true, exception(py, &error)?),
                 WorkerEventKind::Closed(None) => (true, py.None().into_bound(py)),
             };
@@ -105,7 +108,8 @@ pub(crate) struct AsyncClient {
 impl AsyncClient {
     #[new]
     #[pyo3(signature = (endpoints, *, timeout=None, retries=None, deadline=None, protocol=None, max_in_flight=None,
-                        max_waiting=None, max_message_bytes=None, reconnect_min=None, reconnect_max=None))]
+                        max_waiting=None, max_message_bytes=None, reconnect_min=None, reconnect_max=None,
+                        on_event=None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn new(
         py: Python<'_>,
@@ -119,6 +123,7 @@ impl AsyncClient {
         max_message_bytes: Option<i64>,
         reconnect_min: Option<f64>,
         reconnect_max: Option<f64>,
+        on_event: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let mut options = ClientOptions::new(&endpoints.joined());
         set_seconds(py, &mut options.timeout, "timeout", timeout)?;
@@ -130,12 +135,14 @@ impl AsyncClient {
         set_number(py, &mut options.max_message_bytes, "max_message_bytes", max_message_bytes)?;
         set_seconds(py, &mut options.reconnect_min, "reconnect_min", reconnect_min)?;
         set_seconds(py, &mut options.reconnect_max, "reconnect_max", reconnect_max)?;
+        options.on_event = on_event.map(crate::event::hook);
         let core = call(py, || majordomo::aio::Client::with_options(options))?;
         Ok(AsyncClient { core: Detached::new(core) })
     }
 
     /// Send a request whose outcome arrives in the mailbox under this token: its parts as they come, or as a whole.
-    #[pyo3(signature = (mailbox, token, service, body, timeout, retries, deadline, *, parts=false))]
+    #[pyo3(signature = (mailbox, token, service, body, timeout, retries, deadline, max_attempts, fail_fast, properties,
+                        *, parts=false))]
     #[expect(clippy::too_many_arguments, reason = "the address of the outcome, and the arguments of the request")]
     fn submit(
         &self,
@@ -147,10 +154,13 @@ impl AsyncClient {
         timeout: Option<f64>,
         retries: Option<i64>,
         deadline: Option<f64>,
+        max_attempts: Option<i64>,
+        fail_fast: bool,
+        properties: Option<&Bound<'_, PyAny>>,
         parts: bool,
     ) -> PyResult<Ticket> {
-        let options = request_options(py, timeout, retries, deadline)?;
-        let body = body_of(body)?;
+        let options = request_options(py, timeout, retries, deadline, max_attempts, fail_fast)?;
+        let body = message_of(body, properties)?;
         let inbox = &mailbox.get().replies;
         let ticket = call(py, || {
             Ok(match parts {
@@ -199,7 +209,8 @@ pub(crate) struct AsyncWorker {
 impl AsyncWorker {
     #[new]
     #[pyo3(signature = (mailbox, token, endpoints, service, *, heartbeat=None, liveness=None, reconnect=None,
-                        concurrency=None, protocol=None, max_message_bytes=None, drain_timeout=None))]
+                        concurrency=None, protocol=None, max_message_bytes=None, drain_timeout=None, prefetch=None,
+                        keep_outcomes=None, keep_outcomes_bytes=None, keep_outcomes_age=None, on_event=None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn new(
         py: Python<'_>,
@@ -214,6 +225,11 @@ impl AsyncWorker {
         protocol: Option<&str>,
         max_message_bytes: Option<i64>,
         drain_timeout: Option<f64>,
+        prefetch: Option<i64>,
+        keep_outcomes: Option<i64>,
+        keep_outcomes_bytes: Option<i64>,
+        keep_outcomes_age: Option<f64>,
+        on_event: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let mut options = WorkerOptions::new(&endpoints.joined(), service);
         set_seconds(py, &mut options.heartbeat, "heartbeat", heartbeat)?;
@@ -223,6 +239,11 @@ impl AsyncWorker {
         set_protocol(py, &mut options.protocol, protocol)?;
         set_number(py, &mut options.max_message_bytes, "max_message_bytes", max_message_bytes)?;
         set_seconds(py, &mut options.drain_timeout, "drain_timeout", drain_timeout)?;
+        set_number(py, &mut options.prefetch, "prefetch", prefetch)?;
+        set_number(py, &mut options.keep_outcomes, "keep_outcomes", keep_outcomes)?;
+        set_number(py, &mut options.keep_outcomes_bytes, "keep_outcomes_bytes", keep_outcomes_bytes)?;
+        set_seconds(py, &mut options.keep_outcomes_age, "keep_outcomes_age", keep_outcomes_age)?;
+        options.on_event = on_event.map(crate::event::hook);
         let inbox = &mailbox.get().requests;
         let core = call(py, || majordomo::aio::Worker::with_inbox(options, inbox, token))?;
         Ok(AsyncWorker { core: Detached::new(core), draining: Mutex::new(None) })

@@ -22,7 +22,10 @@ use crate::options::{Endpoints, set_limit, set_number, set_seconds};
 /// - ``max_queued`` (100,000), ``max_queued_per_service`` (100,000): how many requests may wait;
 /// - ``max_queued_bytes`` (1 GiB), ``max_queued_bytes_per_service`` (1 GiB): how large they may be together;
 /// - ``max_message_bytes`` (256 MiB): largest message accepted;
-/// - ``max_services`` (10,000), ``max_workers`` (100,000): how many there may be.
+/// - ``max_services`` (10,000), ``max_workers`` (100,000): how many there may be;
+/// - ``max_sessions`` (100,000): how many sessions MDPX clients may have open;
+/// - ``credit`` (16,384): how many requests one MDPX client may have outstanding;
+/// - ``heartbeat_min`` (0.01), ``heartbeat_max`` (60): the intervals between heartbeats that MDPX peers are granted.
 ///
 /// Raises InvalidArgument for an option that is out of range, and InternalError where the address is taken.
 #[pyclass(frozen, module = "majordomo")]
@@ -36,7 +39,7 @@ impl Broker {
     #[pyo3(signature = (endpoints, *, heartbeat=None, liveness=None, max_attempts=None, attempt_timeout=None,
                         request_ttl=None, max_queued=None, max_queued_per_service=None, max_queued_bytes=None,
                         max_queued_bytes_per_service=None, max_message_bytes=None, max_services=None,
-                        max_workers=None))]
+                        max_workers=None, max_sessions=None, credit=None, heartbeat_min=None, heartbeat_max=None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn new(
         py: Python<'_>,
@@ -53,6 +56,10 @@ impl Broker {
         max_message_bytes: Option<i64>,
         max_services: Option<i64>,
         max_workers: Option<i64>,
+        max_sessions: Option<i64>,
+        credit: Option<i64>,
+        heartbeat_min: Option<f64>,
+        heartbeat_max: Option<f64>,
     ) -> PyResult<Self> {
         let mut options = BrokerOptions::new(&endpoints.joined());
         set_seconds(py, &mut options.heartbeat, "heartbeat", heartbeat)?;
@@ -68,6 +75,10 @@ impl Broker {
         set_number(py, &mut options.max_message_bytes, "max_message_bytes", max_message_bytes)?;
         set_number(py, &mut options.max_services, "max_services", max_services)?;
         set_number(py, &mut options.max_workers, "max_workers", max_workers)?;
+        set_number(py, &mut options.max_sessions, "max_sessions", max_sessions)?;
+        set_number(py, &mut options.credit, "credit", credit)?;
+        set_seconds(py, &mut options.heartbeat_min, "heartbeat_min", heartbeat_min)?;
+        set_seconds(py, &mut options.heartbeat_max, "heartbeat_max", heartbeat_max)?;
         let core = call(py, || majordomo::Broker::with_options(options))?;
         Ok(Broker { core: Detached::new(core) })
     }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::detached::Detached;
 use crate::error::{call, raise, wait};
-use crate::message::{Message, body_of};
+use crate::message::{Message, message_of};
 use crate::options::{Endpoints, protocol as set_protocol, request_options, set_limit, set_number, set_seconds};
 
 /// A blocking client of a Majordomo broker.
@@ -21,9 +21,10 @@ use crate::options::{Endpoints, protocol as set_protocol, request_options, set_l
 /// - ``timeout`` (2.5): how long one attempt may take without a sign of the reply;
 /// - ``retries`` (3): how often a request is sent at most, the first time included;
 /// - ``deadline`` (``timeout`` times ``retries``): how long the whole call may take;
-/// - ``protocol`` ("0.1"): the MDP version, "0.1" (RFC 7) or "0.2" (RFC 18);
+/// - ``protocol`` ("auto"): "x1" (MDPX), "0.2" (RFC 18), "0.1" (RFC 7), or the best that the broker knows;
 /// - ``max_message_bytes`` (256 MiB): largest message sent or accepted;
-/// - ``reconnect_min`` (0.1), ``reconnect_max`` (32): the pauses before a broken connection is made again.
+/// - ``reconnect_min`` (0.1), ``reconnect_max`` (32): the pauses before a broken connection is made again;
+/// - ``on_event``: called by the calling thread with an Event for each change of the connection.
 ///
 /// A client serves one call at a time; another thread waits its turn. Ctrl-C ends a call within 100 ms.
 ///
@@ -37,7 +38,7 @@ pub(crate) struct Client {
 impl Client {
     #[new]
     #[pyo3(signature = (endpoints, *, timeout=None, retries=None, deadline=None, protocol=None,
-                        max_message_bytes=None, reconnect_min=None, reconnect_max=None))]
+                        max_message_bytes=None, reconnect_min=None, reconnect_max=None, on_event=None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn new(
         py: Python<'_>,
@@ -49,6 +50,7 @@ impl Client {
         max_message_bytes: Option<i64>,
         reconnect_min: Option<f64>,
         reconnect_max: Option<f64>,
+        on_event: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let mut options = ClientOptions::new(&endpoints.joined());
         set_seconds(py, &mut options.timeout, "timeout", timeout)?;
@@ -58,6 +60,7 @@ impl Client {
         set_number(py, &mut options.max_message_bytes, "max_message_bytes", max_message_bytes)?;
         set_seconds(py, &mut options.reconnect_min, "reconnect_min", reconnect_min)?;
         set_seconds(py, &mut options.reconnect_max, "reconnect_max", reconnect_max)?;
+        options.on_event = on_event.map(crate::event::hook);
         let core = call(py, || majordomo::Client::with_options(options))?;
         Ok(Client { core: Detached::new(Arc::new(core)) })
     }
@@ -65,11 +68,16 @@ impl Client {
     /// Ask a service, and wait for its reply.
     ///
     /// ``body`` is one bytes-like object, one ``str`` (sent as UTF-8), a list or tuple of them, or a Message.
-    /// ``timeout``, ``retries`` and ``deadline`` replace the client's options for this request.
+    /// ``timeout``, ``retries`` and ``deadline`` replace the client's options for this request. ``max_attempts`` is how
+    /// often it is handed to a worker at most; with 1 it never runs twice, and fails with WorkerLost where it may have
+    /// run. With ``fail_fast`` it fails with NoWorker at once where the service has no worker (MDPX only).
+    /// ``properties``, a mapping of names to bytes or str, travel beside the body (MDPX only).
     ///
     /// Raises RequestTimeout when no answer came in time, ServiceError when the service's handler failed, TooLarge,
     /// InvalidArgument, Closed, or another MajordomoError.
-    #[pyo3(signature = (service, body, *, timeout=None, retries=None, deadline=None))]
+    #[pyo3(signature = (service, body, *, timeout=None, retries=None, deadline=None, max_attempts=None,
+                        fail_fast=false, properties=None))]
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn request(
         &self,
         py: Python<'_>,
@@ -78,9 +86,12 @@ impl Client {
         timeout: Option<f64>,
         retries: Option<i64>,
         deadline: Option<f64>,
+        max_attempts: Option<i64>,
+        fail_fast: bool,
+        properties: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Message> {
-        let options = request_options(py, timeout, retries, deadline)?;
-        let body = body_of(body)?;
+        let options = request_options(py, timeout, retries, deadline, max_attempts, fail_fast)?;
+        let body = message_of(body, properties)?;
         wait(py, |check| self.core.request_with(service, body, &options, check)).map(Message::from)
     }
 
@@ -89,7 +100,9 @@ impl Client {
     /// Over MDP/0.1, which knows one reply only, that is one message. Closing or dropping the iterator abandons the
     /// request. The stream has a connection of its own, so the client serves other calls meanwhile. Arguments and
     /// errors are those of ``request``; a failure on the way is raised by the iterator.
-    #[pyo3(signature = (service, body, *, timeout=None, retries=None, deadline=None))]
+    #[pyo3(signature = (service, body, *, timeout=None, retries=None, deadline=None, max_attempts=None,
+                        fail_fast=false, properties=None))]
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn stream(
         &self,
         py: Python<'_>,
@@ -98,9 +111,12 @@ impl Client {
         timeout: Option<f64>,
         retries: Option<i64>,
         deadline: Option<f64>,
+        max_attempts: Option<i64>,
+        fail_fast: bool,
+        properties: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Parts> {
-        let options = request_options(py, timeout, retries, deadline)?;
-        let body = body_of(body)?;
+        let options = request_options(py, timeout, retries, deadline, max_attempts, fail_fast)?;
+        let body = message_of(body, properties)?;
         let stream = call(py, || Stream::start(&self.core, service, body, &options))?;
         Ok(Parts {
             core: Mutex::new(Some(Detached::new(stream))),

@@ -60,7 +60,7 @@ pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'
         .get_or_try_init(py, || py.import("majordomo.errors")?.getattr("from_core").map(Bound::unbind))?
         .bind(py);
     match error.service_error() {
-        Some(service) => from_core.call1((error.kind().number(), error.to_string(), service.code, &service.text)),
+        Some(service) => from_core.call1((error.kind().number(), error.to_string(), service.code, &service.text, service.retryable)),
         None => from_core.call1((error.kind().number(), error.to_string())),
     }
 }

@@ -8,6 +8,7 @@ mod broker;
 mod client;
 mod detached;
 mod error;
+mod event;
 mod message;
 mod options;
 mod worker;
@@ -23,6 +24,8 @@ mod _majordomo {
     use super::broker::Broker;
     #[pymodule_export]
     use super::client::{Client, Parts};
+    #[pymodule_export]
+    use super::event::Event;
     #[pymodule_export]
     use super::message::Message;
     #[pymodule_export]

@@ -6,7 +6,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView, PySlice, PyString, PyTuple};
+
+use crate::error::raise;
 
 /// From this size on a frame shares the memory of the Python object; below, a copy is cheaper than the reference.
 const SHARED_FROM: usize = 4096;
@@ -17,7 +19,8 @@ const SHARED_FROM: usize = 4096;
 /// the same frames, can be hashed and pickled, and is accepted wherever a body is asked for.
 ///
 /// ``Message(body)`` takes one bytes-like object, one ``str`` (sent as UTF-8), or a list or tuple of them;
-/// ``Message()`` has no frames.
+/// ``Message()`` has no frames. ``properties``, a mapping of names to bytes or str, travel beside the frames (MDPX only);
+/// comparing and hashing look at the frames alone.
 ///
 /// >>> import majordomo
 /// >>> majordomo.Message(["hello", b"world"])[1]
@@ -48,9 +51,16 @@ impl Message {
 #[pymethods]
 impl Message {
     #[new]
-    #[pyo3(signature = (body=None, /))]
-    fn new(body: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        Ok(Message::from(body.map(body_of).transpose()?.unwrap_or_default()))
+    #[pyo3(signature = (body=None, /, *, properties=None))]
+    fn new(body: Option<&Bound<'_, PyAny>>, properties: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let body = body.map(body_of).transpose()?.unwrap_or_default();
+        Ok(Message::from(with_properties(body, properties)?))
+    }
+
+    /// What travels beside the frames (MDPX only): a dict of names to bytes.
+    #[getter]
+    fn properties<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        properties_dict(py, self.frames.properties())
     }
 
     fn __len__(&self) -> usize {
@@ -99,7 +109,7 @@ impl Message {
     fn __richcmp__<'py>(&self, other: &Bound<'py, PyAny>, compare: CompareOp) -> PyResult<Bound<'py, PyAny>> {
         let py = other.py();
         let equal = if let Ok(other) = other.cast::<Message>() {
-            self.frames == other.get().frames
+            self.frames.frames() == other.get().frames.frames()
         } else if other.is_instance_of::<PyTuple>() {
             self.tuple(py)?.as_any().eq(other)?
         } else if let Ok(list) = other.cast::<PyList>() {
@@ -123,8 +133,10 @@ impl Message {
         Ok(format!("Message({})", self.tuple(py)?.to_list().repr()?.to_cow()?))
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyTuple>,))> {
-        Ok((slf.get_type().into_any(), (slf.get().tuple(slf.py())?.clone(),)))
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((Bound<'py, PyTuple>,), Bound<'py, PyDict>)> {
+        let arguments = PyDict::new(py);
+        arguments.set_item("properties", self.properties(py)?)?;
+        Ok(((self.tuple(py)?.clone(),), arguments))
     }
 }
 
@@ -140,6 +152,43 @@ pub(crate) fn body_of(object: &Bound<'_, PyAny>) -> PyResult<majordomo::Message>
         return tuple.iter().map(|frame| frame_of(&frame)).collect();
     }
     frame_of(object).map(majordomo::Message::from)
+}
+
+/// As [`body_of`], with these properties in the place of the body's own unless they are `None`.
+pub(crate) fn message_of(
+    object: &Bound<'_, PyAny>,
+    properties: Option<&Bound<'_, PyAny>>,
+) -> PyResult<majordomo::Message> {
+    with_properties(body_of(object)?, properties)
+}
+
+fn with_properties(
+    message: majordomo::Message,
+    properties: Option<&Bound<'_, PyAny>>,
+) -> PyResult<majordomo::Message> {
+    let Some(given) = properties else { return Ok(message) };
+    let py = given.py();
+    let mut properties = majordomo::Properties::new();
+    // Through a dict, whatever kind of mapping it is.
+    let pairs = PyDict::new(py);
+    pairs.call_method1("update", (given,))?;
+    for (name, value) in pairs {
+        let name = name.cast_into::<PyString>()?;
+        properties.set(&name.to_cow()?, frame_of(&value)?).map_err(|error| raise(py, &error))?;
+    }
+    Ok(message.with_properties(properties))
+}
+
+/// Properties as Python sees them.
+pub(crate) fn properties_dict<'py>(
+    py: Python<'py>,
+    properties: &majordomo::Properties,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, value) in properties.iter() {
+        dict.set_item(name, bytes_object(py, value)?)?;
+    }
+    Ok(dict)
 }
 
 fn frame_of(object: &Bound<'_, PyAny>) -> PyResult<Bytes> {

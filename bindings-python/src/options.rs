@@ -67,8 +67,12 @@ pub(crate) fn request_options(
     timeout: Option<f64>,
     retries: Option<i64>,
     deadline: Option<f64>,
+    max_attempts: Option<i64>,
+    fail_fast: bool,
 ) -> PyResult<RequestOptions> {
     Ok(RequestOptions {
+        max_attempts: number(py, "max_attempts", max_attempts)?,
+        fail_fast,
         timeout: duration(py, "timeout", timeout)?,
         retries: number(py, "retries", retries)?,
         deadline: duration(py, "deadline", deadline)?,

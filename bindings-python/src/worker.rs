@@ -2,15 +2,20 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use majordomo::WorkerOptions;
+use majordomo::{ServiceError, WorkerOptions};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
 
 use crate::detached::Detached;
 use crate::error::{call, invalid, wait};
-use crate::message::{Message, body_of};
+use crate::message::{Message, body_of, message_of, properties_dict};
 use crate::options::{Endpoints, duration, protocol as set_protocol, set_number, set_seconds};
+
+/// Signals are looked for this often while a thread waits.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// A blocking worker: registers for a service at a broker and takes its requests, one at a time.
 ///
@@ -25,9 +30,13 @@ use crate::options::{Endpoints, duration, protocol as set_protocol, set_number, 
 /// - ``heartbeat`` (2.5): interval between heartbeats;
 /// - ``liveness`` (3): how many intervals the broker may be silent before it counts as gone;
 /// - ``reconnect`` (2.5): longest pause before connecting again;
-/// - ``protocol`` ("0.1"): the MDP version, "0.1" (RFC 7) or "0.2" (RFC 18);
+/// - ``prefetch`` (0): how many further requests are held ready (MDPX only);
+/// - ``keep_outcomes`` (0): how many outcomes are kept, so that a repeat of a request is answered without running it
+///   again (MDPX only); ``keep_outcomes_bytes`` (64 MiB): their size; ``keep_outcomes_age`` (300): their age;
+/// - ``protocol`` ("auto"): "x1" (MDPX), "0.2" (RFC 18), "0.1" (RFC 7), or the best that the broker knows;
 /// - ``max_message_bytes`` (256 MiB): largest message sent or accepted;
-/// - ``drain_timeout`` (5): how long ``drain`` waits for requests in hand.
+/// - ``drain_timeout`` (5): how long ``drain`` waits for requests in hand;
+/// - ``on_event``: called with an Event for each change of the connection.
 ///
 /// A worker holds one request at a time: the next one comes when the last one is answered, by whichever thread. A loop
 /// that goes on while it keeps a request that nobody answers waits for ever.
@@ -46,7 +55,8 @@ pub(crate) struct Worker {
 impl Worker {
     #[new]
     #[pyo3(signature = (endpoints, service, *, heartbeat=None, liveness=None, reconnect=None, protocol=None,
-                        max_message_bytes=None, drain_timeout=None))]
+                        max_message_bytes=None, drain_timeout=None, prefetch=None, keep_outcomes=None,
+                        keep_outcomes_bytes=None, keep_outcomes_age=None, on_event=None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn new(
         py: Python<'_>,
@@ -58,6 +68,11 @@ impl Worker {
         protocol: Option<&str>,
         max_message_bytes: Option<i64>,
         drain_timeout: Option<f64>,
+        prefetch: Option<i64>,
+        keep_outcomes: Option<i64>,
+        keep_outcomes_bytes: Option<i64>,
+        keep_outcomes_age: Option<f64>,
+        on_event: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let mut options = WorkerOptions::new(&endpoints.joined(), service);
         set_seconds(py, &mut options.heartbeat, "heartbeat", heartbeat)?;
@@ -66,6 +81,11 @@ impl Worker {
         set_protocol(py, &mut options.protocol, protocol)?;
         set_number(py, &mut options.max_message_bytes, "max_message_bytes", max_message_bytes)?;
         set_seconds(py, &mut options.drain_timeout, "drain_timeout", drain_timeout)?;
+        set_number(py, &mut options.prefetch, "prefetch", prefetch)?;
+        set_number(py, &mut options.keep_outcomes, "keep_outcomes", keep_outcomes)?;
+        set_number(py, &mut options.keep_outcomes_bytes, "keep_outcomes_bytes", keep_outcomes_bytes)?;
+        set_seconds(py, &mut options.keep_outcomes_age, "keep_outcomes_age", keep_outcomes_age)?;
+        options.on_event = on_event.map(crate::event::hook);
         let core = call(py, || majordomo::Worker::with_options(options))?;
         Ok(Worker { core: Detached::new(core), current: Mutex::new(None), closed: AtomicBool::new(false) })
     }
@@ -196,23 +216,87 @@ impl Request {
         self.core.is_answered()
     }
 
-    /// Send the final reply. A second answer raises InvalidArgument.
-    fn reply(&self, py: Python<'_>, body: &Bound<'_, PyAny>) -> PyResult<()> {
-        let body = body_of(body)?;
+    /// The properties that came with the body: a dict of names to bytes.
+    #[getter]
+    fn properties<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        properties_dict(py, self.core.properties())
+    }
+
+    /// Which attempt at the request this is, from 1; 1 where the protocol does not say.
+    #[getter]
+    fn attempt(&self) -> u32 {
+        self.core.attempt()
+    }
+
+    /// How many seconds the caller still waits; None without a limit, or where the protocol does not say.
+    #[getter]
+    fn remaining(&self) -> Option<f64> {
+        self.core.remaining().map(|left| left.as_secs_f64())
+    }
+
+    /// Whether nobody waits for the answer any more (MDPX only).
+    #[getter]
+    fn cancelled(&self) -> bool {
+        self.core.is_cancelled()
+    }
+
+    /// Wait until the request is cancelled, at most ``timeout`` seconds or for ever; return whether it is.
+    #[pyo3(signature = (timeout=None))]
+    fn wait_cancelled(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let timeout = duration(py, "timeout", timeout)?;
+        let token = self.core.cancel_token();
+        let began = Instant::now();
+        loop {
+            let left = timeout.map_or(SLICE, |timeout| timeout.saturating_sub(began.elapsed()));
+            if py.detach(|| token.wait_timeout(left.min(SLICE))) {
+                return Ok(true);
+            }
+            py.check_signals()?;
+            if left.is_zero() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// The request's number within its worker, by which the mailbox tells of its cancellation.
+    #[getter]
+    fn _id(&self) -> u64 {
+        self.core.id()
+    }
+
+    /// Send the final reply, with properties beside it if there are any. A second answer raises InvalidArgument.
+    #[pyo3(signature = (body, *, properties=None))]
+    fn reply(
+        &self,
+        py: Python<'_>,
+        body: &Bound<'_, PyAny>,
+        properties: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let body = message_of(body, properties)?;
         call(py, || self.core.reply(body))
     }
 
     /// Send a partial reply; any number of them may come before the final one.
     ///
-    /// MDP/0.2 (RFC 18) delivers each by itself; over MDP/0.1 their frames arrive joined with the final reply's.
-    fn partial(&self, py: Python<'_>, body: &Bound<'_, PyAny>) -> PyResult<()> {
-        let body = body_of(body)?;
+    /// MDP/0.2 (RFC 18) and MDPX deliver each by itself; over MDP/0.1 their frames arrive joined with the final
+    /// reply's.
+    #[pyo3(signature = (body, *, properties=None))]
+    fn partial(
+        &self,
+        py: Python<'_>,
+        body: &Bound<'_, PyAny>,
+        properties: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let body = message_of(body, properties)?;
         call(py, || self.core.partial(body))
     }
 
     /// Answer that the request failed: the caller gets a ServiceError with this code and text.
-    fn fail(&self, py: Python<'_>, code: u32, text: &str) -> PyResult<()> {
-        call(py, || self.core.fail(code, text))
+    ///
+    /// Where the failure is ``retryable``, another worker gets the request while it has attempts left (MDPX only).
+    #[pyo3(signature = (code, text, retryable=false))]
+    fn fail(&self, py: Python<'_>, code: u32, text: &str, retryable: bool) -> PyResult<()> {
+        call(py, || self.core.fail_with(ServiceError::new(code, text).retryable(retryable)))
     }
 
     fn __repr__(&self) -> String {

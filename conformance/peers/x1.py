@@ -29,7 +29,11 @@ SERVICE_ERROR, CANCELLED = 8, 7
 # a service (u8 length) and "text" (u16 length).
 COMMANDS: dict[int, tuple[str, str, tuple[tuple[str, str], ...], int, bool]] = {
     0x01: ("HELLO", "client", (("session", "16s"), ("secret", "16s"), ("heartbeat_ms", "I"), ("liveness", "B")), 0, False),
-    0x02: ("WELCOME", "client", (("heartbeat_ms", "I"), ("liveness", "B"), ("credit", "I"), ("max_message", "Q")), RESUMED, False),
+    0x02: (
+        "WELCOME", "client",
+        (("heartbeat_ms", "I"), ("liveness", "B"), ("credit", "I"), ("max_message", "Q")),
+        RESUMED, False,
+    ),
     0x03: (
         "REQUEST", "client",
         (("number", "Q"), ("acked", "Q"), ("ttl_ms", "I"), ("max_attempts", "H"), ("service", "name")),
@@ -104,9 +108,9 @@ def write(message: Message, packed: bool | None = None) -> list[bytes]:
 
 def _write_field(kind: str, value: Any) -> bytes:
     if kind == "name":
-        return struct.pack(">B", len(value)) + value
+        return struct.pack(">B", len(value)) + bytes(value)
     if kind == "text":
-        text = value.encode()
+        text: bytes = value.encode()
         return struct.pack(">H", len(text)) + text
     return struct.pack(">" + kind, value)
 
@@ -265,7 +269,8 @@ class X1Client(X1Peer):
 
     def send(
         self, service: bytes | str, body: Sequence[bytes] = (b"",), number: int | None = None, acked: int = 0, ttl_ms: int = 0,
-        max_attempts: int = 0, fail_fast: bool = False, packed: bool | None = None, properties: Sequence[tuple[bytes, bytes]] = (),
+        max_attempts: int = 0, fail_fast: bool = False, packed: bool | None = None,
+        properties: Sequence[tuple[bytes, bytes]] = (),
     ) -> int:  # fmt: skip
         """Sends a request; its number is the next one if none is given."""
         service = service.encode() if isinstance(service, str) else service
@@ -278,7 +283,9 @@ class X1Client(X1Peer):
         )  # fmt: skip
         return number
 
-    def request(self, service: bytes | str, body: Sequence[bytes] = (b"",), timeout_ms: int = PATIENCE_MS, **fields: Any) -> Message:
+    def request(
+        self, service: bytes | str, body: Sequence[bytes] = (b"",), timeout_ms: int = PATIENCE_MS, **fields: Any
+    ) -> Message:
         number = self.send(service, body, **fields)
         outcome = self.recv(timeout_ms)
         assert outcome.number == number, f"expected the outcome of {number}, got {outcome}"

@@ -98,7 +98,7 @@ fn a_stream_that_nobody_reads_is_held_back_loses_nothing_and_does_not_time_out()
         let silent = RawBroker::silent();
         move || {
             let once = RequestOptions { timeout: Some(Duration::from_secs(1)), retries: Some(1), ..Default::default() };
-            let client = Client::connect(&silent.endpoint).unwrap();
+            let client = Client::with_options(options(&silent)).unwrap();
             block_on(client.request_with("x", "".into(), &once)).unwrap_err().kind() == ErrorKind::Timeout
         }
     });

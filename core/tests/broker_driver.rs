@@ -26,6 +26,9 @@ fn a_stopped_broker_says_disconnect_and_frees_its_address() {
     let endpoint = first.endpoint().to_owned();
     let old = worker_01(&endpoint, "echo");
     let new = worker_02(&endpoint, "echo");
+    while first.stats().unwrap().workers < 2 {
+        std::thread::yield_now();
+    }
     first.stop().unwrap();
     assert_eq!(old.recv_work(), [b"".to_vec(), b"MDPW01".to_vec(), vec![5]]);
     assert_eq!(new.recv_work(), [b"MDPW02".to_vec(), vec![6]]);

@@ -95,7 +95,8 @@ fn a_fork_in_the_middle_of_a_call_ends_the_call_in_the_child_only() {
         broker.send(&[&request[0], b"", b"MDPC01", b"echo", b"for the parent"]);
         broker
     });
-    let client = patient(&endpoint);
+    let options = ClientOptions::new(&endpoint).protocol(Protocol::V01).timeout(LONG);
+    let client = Client::with_options(options).unwrap();
     let mut child = None;
     let outcome = client.request_with("echo", "hello".into(), &RequestOptions::default(), &mut |_| {
         // In the middle: the request is out, the reply is not there.
@@ -117,6 +118,31 @@ fn a_fork_in_the_middle_of_a_call_ends_the_call_in_the_child_only() {
     }
     assert_eq!(&outcome.unwrap()[0], b"for the parent");
     answering.join().unwrap();
+}
+
+#[test]
+fn a_fork_in_the_middle_of_an_mdpx_call_ends_the_call_in_the_child_only() {
+    let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
+    let client = Client::with_options(ClientOptions::new(broker.endpoint()).protocol(Protocol::X1)).unwrap();
+    let (mut child, mut serving) = (None, None);
+    let options = RequestOptions { deadline: Some(LONG), ..RequestOptions::default() };
+    let outcome = client.request_with("echo", "hello".into(), &options, &mut |_| {
+        if child.is_none() && broker.stats().unwrap().queued == 1 {
+            // SAFETY: as in `in_child`.
+            let pid = unsafe { libc::fork() };
+            child = Some(pid);
+            if pid > 0 {
+                assert_eq!(status_of(pid), 0, "the child's status");
+                serving = Some(echo(broker.endpoint(), "echo", 1));
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    if child == Some(0) {
+        exit(if is_closed(outcome) { 0 } else { 1 });
+    }
+    assert_eq!(&outcome.unwrap()[0], b"hello", "the child has cancelled nothing");
+    serving.unwrap().join().unwrap();
 }
 
 #[test]

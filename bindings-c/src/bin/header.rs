@@ -5,11 +5,12 @@ use std::error::Error;
 use std::path::Path;
 
 use cbindgen::{Builder, Config, DocumentationStyle, Language, Style};
-use majordomo::ErrorKind;
+use majordomo::{ErrorKind, Properties};
 
 /// In the order of the header.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "error.rs",
+    "event.rs",
     "message.rs",
     "client.rs",
     "client_async.rs",
@@ -61,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         include_guard: Some("MAJORDOMO_H".to_owned()),
         no_includes: true,
         sys_includes: vec!["stddef.h".to_owned(), "stdint.h".to_owned()],
-        after_includes: Some(error_numbers()),
+        after_includes: Some(error_numbers() + &property_names()),
         style: Style::Type,
         documentation_style: DocumentationStyle::Doxy,
         usize_is_size_t: true,
@@ -97,6 +98,22 @@ fn error_numbers() -> String {
     }
     text.push_str("\n};");
     text
+}
+
+/// The names of properties that programs agree upon.
+fn property_names() -> String {
+    let names = [
+        (
+            "IDEMPOTENCY_KEY",
+            Properties::IDEMPOTENCY_KEY,
+            "A key of the application's: workers that keep outcomes run no request of the same key again.",
+        ),
+        ("CONTENT_TYPE", Properties::CONTENT_TYPE, "The media type of the body."),
+        ("TRACEPARENT", Properties::TRACEPARENT, "The W3C trace context."),
+    ];
+    let lines =
+        names.map(|(constant, name, meaning)| format!("/* {meaning} */\n#define MD_PROPERTY_{constant} \"{name}\""));
+    format!("\n\n/* Well-known names of properties. */\n{}", lines.join("\n"))
 }
 
 /// Rust knows no parameter `self` in a free function, and C++ no parameter `this`. Empty parameter lists are prototypes

@@ -11,6 +11,7 @@ static mdwrk_async_t *wrk_async;
 static mdreq_t *req;
 static mdbrk_t *brk;
 static const void *data;
+static const char *text;
 static size_t size;
 static int64_t ticket;
 static int more;
@@ -24,6 +25,11 @@ static void forget (void)
     /* A call that got as far as taking it has taken it. */
     if (!frame)
         frame = mdmsg_new ();
+}
+
+static void ignore (const char *name, const char *endpoint, const char *detail, void *arg)
+{
+    (void) name, (void) endpoint, (void) detail, (void) arg;
 }
 
 /* `function` with NULL for `parameter` fails, says so, and leaves what it would have taken with its owner. */
@@ -90,6 +96,18 @@ static void null_is_an_error_in_every_message_function (void)
     NULL_CASE (mdmsg_unwrap, self, mdmsg_unwrap (NULL) == NULL);
     NULL_VOID (mdmsg_dump, self, mdmsg_dump (NULL));
     NULL_VOID (mdmsg_print, self, mdmsg_print (NULL));
+    NULL_CASE (mdmsg_set_property, self, mdmsg_set_property (NULL, "x", "x", 1) == -1);
+    NULL_CASE (mdmsg_set_property, name, mdmsg_set_property (msg, NULL, "x", 1) == -1);
+    NULL_CASE (mdmsg_set_property, data, mdmsg_set_property (msg, "x", NULL, 1) == -1);
+    NULL_CASE (mdmsg_property, self, mdmsg_property (NULL, "x", &data, &size) == -1);
+    NULL_CASE (mdmsg_property, name, mdmsg_property (msg, NULL, &data, &size) == -1);
+    NULL_CASE (mdmsg_property, data_p, mdmsg_property (msg, "x", NULL, &size) == -1);
+    NULL_CASE (mdmsg_property, size_p, mdmsg_property (msg, "x", &data, NULL) == -1);
+    NULL_CASE (mdmsg_property_at, self, mdmsg_property_at (NULL, 0, &text, &data, &size) == -1);
+    NULL_CASE (mdmsg_property_at, name_p, mdmsg_property_at (msg, 0, NULL, &data, &size) == -1);
+    NULL_CASE (mdmsg_property_at, data_p, mdmsg_property_at (msg, 0, &text, NULL, &size) == -1);
+    NULL_CASE (mdmsg_property_at, size_p, mdmsg_property_at (msg, 0, &text, &data, NULL) == -1);
+    NULL_CASE (mdmsg_properties, self, mdmsg_properties (NULL) == 0);
 }
 
 static void null_is_an_error_in_every_client_function (void)
@@ -103,6 +121,9 @@ static void null_is_an_error_in_every_client_function (void)
     NULL_CASE (mdcli_set_protocol, protocol, mdcli_set_protocol (cli, NULL) == -1);
     NULL_CASE (mdcli_set_max_message_bytes, self, mdcli_set_max_message_bytes (NULL, 1) == -1);
     NULL_CASE (mdcli_set_reconnect, self, mdcli_set_reconnect (NULL, 1, 1) == -1);
+    NULL_CASE (mdcli_set_max_attempts, self, mdcli_set_max_attempts (NULL, 1) == -1);
+    NULL_CASE (mdcli_set_fail_fast, self, mdcli_set_fail_fast (NULL, 1) == -1);
+    NULL_CASE (mdcli_set_event_handler, self, mdcli_set_event_handler (NULL, ignore, NULL) == -1);
     NULL_CASE (mdcli_send, self, mdcli_send (NULL, "echo", &frame) == NULL);
     NULL_CASE (mdcli_send, service, mdcli_send (cli, NULL, &frame) == NULL);
     NULL_CASE (mdcli_send, request_p, mdcli_send (cli, "echo", NULL) == NULL);
@@ -126,6 +147,9 @@ static void null_is_an_error_in_every_async_client_function (void)
     NULL_CASE (mdcli_async_set_max_in_flight, self, mdcli_async_set_max_in_flight (NULL, 1) == -1);
     NULL_CASE (mdcli_async_set_max_waiting, self, mdcli_async_set_max_waiting (NULL, 1) == -1);
     NULL_CASE (mdcli_async_set_reconnect, self, mdcli_async_set_reconnect (NULL, 1, 1) == -1);
+    NULL_CASE (mdcli_async_set_max_attempts, self, mdcli_async_set_max_attempts (NULL, 1) == -1);
+    NULL_CASE (mdcli_async_set_fail_fast, self, mdcli_async_set_fail_fast (NULL, 1) == -1);
+    NULL_CASE (mdcli_async_set_event_handler, self, mdcli_async_set_event_handler (NULL, ignore, NULL) == -1);
     NULL_CASE (mdcli_async_send, self, mdcli_async_send (NULL, "echo", &frame) == -1);
     NULL_CASE (mdcli_async_send, service, mdcli_async_send (cli_async, NULL, &frame) == -1);
     NULL_CASE (mdcli_async_send, request_p, mdcli_async_send (cli_async, "echo", NULL) == -1);
@@ -155,6 +179,9 @@ static void null_is_an_error_in_every_worker_function (void)
     NULL_CASE (mdwrk_set_protocol, protocol, mdwrk_set_protocol (wrk, NULL) == -1);
     NULL_CASE (mdwrk_set_max_message_bytes, self, mdwrk_set_max_message_bytes (NULL, 1) == -1);
     NULL_CASE (mdwrk_set_drain_timeout, self, mdwrk_set_drain_timeout (NULL, 1) == -1);
+    NULL_CASE (mdwrk_set_prefetch, self, mdwrk_set_prefetch (NULL, 1) == -1);
+    NULL_CASE (mdwrk_set_keep_outcomes, self, mdwrk_set_keep_outcomes (NULL, 1, 1, 1) == -1);
+    NULL_CASE (mdwrk_set_event_handler, self, mdwrk_set_event_handler (NULL, ignore, NULL) == -1);
     NULL_CASE (mdwrk_set_recv_timeout, self, mdwrk_set_recv_timeout (NULL, 1) == -1);
     NULL_CASE (mdwrk_start, self, mdwrk_start (NULL) == -1);
     NULL_CASE (mdwrk_recv, self, mdwrk_recv (NULL, &frame) == NULL);
@@ -165,6 +192,11 @@ static void null_is_an_error_in_every_worker_function (void)
     NULL_CASE (mdwrk_reply, reply_p, mdwrk_reply (wrk, NULL) == -1);
     NULL_CASE (mdwrk_fail, self, mdwrk_fail (NULL, 1, "x") == -1);
     NULL_CASE (mdwrk_fail, reason, mdwrk_fail (wrk, 1, NULL) == -1);
+    NULL_CASE (mdwrk_fail_retryable, self, mdwrk_fail_retryable (NULL, 1, "x") == -1);
+    NULL_CASE (mdwrk_fail_retryable, reason, mdwrk_fail_retryable (wrk, 1, NULL) == -1);
+    NULL_CASE (mdwrk_attempt, self, mdwrk_attempt (NULL) == -1);
+    NULL_CASE (mdwrk_remaining, self, mdwrk_remaining (NULL) == -1);
+    NULL_CASE (mdwrk_cancelled, self, mdwrk_cancelled (NULL) == -1);
     NULL_CASE (mdwrk_drain, self, mdwrk_drain (NULL) == -1);
     NULL_QUERY (mdwrk_errno, self, mdwrk_errno (NULL));
 }
@@ -180,6 +212,11 @@ static void null_is_an_error_in_every_request_function (void)
     NULL_CASE (mdreq_partial, part_p, mdreq_partial (req, NULL) == -1);
     NULL_CASE (mdreq_fail, self, mdreq_fail (NULL, 1, "x") == -1);
     NULL_CASE (mdreq_fail, reason, mdreq_fail (req, 1, NULL) == -1);
+    NULL_CASE (mdreq_fail_retryable, self, mdreq_fail_retryable (NULL, 1, "x") == -1);
+    NULL_CASE (mdreq_fail_retryable, reason, mdreq_fail_retryable (req, 1, NULL) == -1);
+    NULL_CASE (mdreq_attempt, self, mdreq_attempt (NULL) == -1);
+    NULL_CASE (mdreq_remaining, self, mdreq_remaining (NULL) == -1);
+    NULL_CASE (mdreq_cancelled, self, mdreq_cancelled (NULL) == -1);
 }
 
 static void null_is_an_error_in_every_async_worker_function (void)
@@ -195,6 +232,9 @@ static void null_is_an_error_in_every_async_worker_function (void)
     NULL_CASE (mdwrk_async_set_protocol, protocol, mdwrk_async_set_protocol (wrk_async, NULL) == -1);
     NULL_CASE (mdwrk_async_set_max_message_bytes, self, mdwrk_async_set_max_message_bytes (NULL, 1) == -1);
     NULL_CASE (mdwrk_async_set_drain_timeout, self, mdwrk_async_set_drain_timeout (NULL, 1) == -1);
+    NULL_CASE (mdwrk_async_set_prefetch, self, mdwrk_async_set_prefetch (NULL, 1) == -1);
+    NULL_CASE (mdwrk_async_set_keep_outcomes, self, mdwrk_async_set_keep_outcomes (NULL, 1, 1, 1) == -1);
+    NULL_CASE (mdwrk_async_set_event_handler, self, mdwrk_async_set_event_handler (NULL, ignore, NULL) == -1);
     NULL_CASE (mdwrk_async_start, self, mdwrk_async_start (NULL) == -1);
     NULL_CASE (mdwrk_async_recv, self, mdwrk_async_recv (NULL, 0) == NULL);
     NULL_CASE (mdwrk_async_drain, self, mdwrk_async_drain (NULL) == -1);
@@ -218,6 +258,9 @@ static void null_is_an_error_in_every_broker_function (void)
     NULL_CASE (mdbrk_set_max_message_bytes, self, mdbrk_set_max_message_bytes (NULL, 1) == -1);
     NULL_CASE (mdbrk_set_max_services, self, mdbrk_set_max_services (NULL, 1) == -1);
     NULL_CASE (mdbrk_set_max_workers, self, mdbrk_set_max_workers (NULL, 1) == -1);
+    NULL_CASE (mdbrk_set_max_sessions, self, mdbrk_set_max_sessions (NULL, 1) == -1);
+    NULL_CASE (mdbrk_set_credit, self, mdbrk_set_credit (NULL, 1) == -1);
+    NULL_CASE (mdbrk_set_heartbeat_bounds, self, mdbrk_set_heartbeat_bounds (NULL, 1, 1) == -1);
     NULL_CASE (mdbrk_start, self, mdbrk_start (NULL) == -1);
     NULL_CASE (mdbrk_endpoint, self, mdbrk_endpoint (NULL) == NULL);
     NULL_CASE (mdbrk_endpoint_at, self, mdbrk_endpoint_at (NULL, 0) == NULL);

@@ -243,6 +243,67 @@ void a_worker_that_waits_knows_timeout_from_end ()
     CHECK (thrown ([&] { worker.recv_for (5ms); }) == MD_ECLOSED);
 }
 
+void what_mdpx_adds_is_there_in_cpp ()
+{
+    const md::broker hub ("tcp://127.0.0.1:0");
+    std::vector<std::string> events;
+    md::client_options options = patient ("x1");
+    options.on_event = [&] (const md::connection_event &event) {
+        events.push_back (std::string (event.name) + ' ' + std::string (event.endpoint) + ' '
+                          + std::string (event.protocol));
+    };
+    md::worker_options prefetching;
+    prefetching.prefetch = 4;
+    prefetching.keep_outcomes.emplace ().count = 10;
+    md::worker worker (hub.endpoint (), "x", prefetching);
+    std::thread thread ([&] {
+        worker.serve ([&] (const md::message &request) {
+            CHECK (worker.remaining ().value () <= 180s && !worker.cancelled ());
+            if (worker.attempt () == 1)
+                throw md::service_failure (503, "not yet", true);
+            md::message reply ("at last");
+            reply.set_property (md::property::content_type, request.property ("wanted").value_or ("nothing"));
+            return reply;
+        });
+    });
+    {
+        md::client client = md::client (hub.endpoint (), options);
+        md::message request ("body");
+        request.set_property ("wanted", "text/plain");
+        const md::message reply = client.request ("x", request.clone ());
+        CHECK (reply[0] == "at last" && reply.property ("content-type") == "text/plain" && !reply.property ("absent"));
+        CHECK (reply.properties ().size () == 1 && reply.properties ()[0].first == "content-type");
+        client.set_max_attempts (1);
+        try {
+            client.request ("x", request.clone ());
+            CHECK (!"a failure");
+        } catch (const md::error &failure) {
+            CHECK (failure.number () == MD_ESERVICE && failure.service_code () == 503 && failure.retryable ());
+        }
+        client.set_fail_fast (true);
+        CHECK (thrown ([&] { client.request ("nobody", "x"); }) == MD_ENOWORKER);
+    }
+    CHECK (!events.empty () && events[0] == "connected " + hub.endpoint () + " x1");
+    worker.drain ();
+    thread.join ();
+    CHECK (thrown ([&] { worker.attempt (); }) == MD_EINVAL && thrown ([&] { worker.remaining (); }) == MD_EINVAL);
+}
+
+void a_cancelled_request_tells_its_worker ()
+{
+    const md::broker hub ("tcp://127.0.0.1:0");
+    md::async_worker worker (hub.endpoint (), "held");
+    md::async_client client (hub.endpoint (), patient ("x1"));
+    const auto ticket = client.send ("held", "x");
+    std::optional<md::request> request = worker.recv ();
+    CHECK (request->attempt () == 1 && request->remaining ().has_value () && !request->cancelled ());
+    client.cancel (ticket);
+    CHECK (client.recv ().failure->number () == MD_ECANCELLED);
+    while (!request->cancelled ())
+        std::this_thread::sleep_for (1ms);
+    request->fail (1, "for nobody", true);
+}
+
 } // namespace
 
 int main ()
@@ -259,6 +320,8 @@ int main ()
         TEST (many_requests_at_once_each_get_their_own_answer),
         TEST (a_broker_tells_of_itself),
         TEST (a_worker_that_waits_knows_timeout_from_end),
+        TEST (what_mdpx_adds_is_there_in_cpp),
+        TEST (a_cancelled_request_tells_its_worker),
     };
     for (const auto &[name, test] : tests) {
         broken = 0;

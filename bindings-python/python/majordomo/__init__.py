@@ -23,7 +23,7 @@ and ``majordomo.compat`` the class names of the ZeroMQ Guide's examples. Duratio
 
 from collections.abc import Sequence as _Sequence
 
-from majordomo._majordomo import Broker, Client, Message, Parts, Request, Worker, libzmq_version, version
+from majordomo._majordomo import Broker, Client, Event, Message, Parts, Request, Worker, libzmq_version, version
 from majordomo._serve import Body, Frame, Handler, Service, serve, service
 from majordomo.errors import (
     AttemptsExhausted,
@@ -53,11 +53,14 @@ __all__ = [
     "Busy",
     "Cancelled",
     "Client",
+    "CONTENT_TYPE",
     "Closed",
     "Denied",
+    "Event",
     "Expired",
     "Frame",
     "Handler",
+    "IDEMPOTENCY_KEY",
     "InternalError",
     "InvalidArgument",
     "MajordomoError",
@@ -70,6 +73,7 @@ __all__ = [
     "RequestTimeout",
     "Service",
     "ServiceError",
+    "TRACEPARENT",
     "TooLarge",
     "Worker",
     "WorkerLost",
@@ -78,6 +82,15 @@ __all__ = [
     "service",
     "version",
 ]
+
+IDEMPOTENCY_KEY = "idempotency-key"
+"""Property: the application's own key of a request, by which a worker that keeps outcomes knows a repeat."""
+
+CONTENT_TYPE = "content-type"
+"""Property: the media type of the body."""
+
+TRACEPARENT = "traceparent"
+"""Property: the W3C trace context."""
 
 __version__ = version()
 

@@ -11,8 +11,9 @@ from weakref import WeakKeyDictionary
 from majordomo import _majordomo
 from majordomo._majordomo import Message, Request
 
-Outcome = Union[Message, Request, Exception, None]
-"""What arrives under a token: a part of a reply, a request, a failure, or None where a worker has closed."""
+Outcome = Union[Message, Request, int, Exception, None]
+"""What arrives under a token: a part of a reply, a request, the number of a cancelled one, a failure, or None where a
+worker has closed."""
 
 Sink = Callable[[Outcome, bool], None]
 """Takes an outcome on the event loop, and whether it is the last one under its token."""

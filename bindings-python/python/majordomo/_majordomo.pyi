@@ -1,14 +1,15 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, SupportsIndex, final, overload
 
-from majordomo._serve import Body, Handler
+from majordomo._serve import Body, Frame, Handler
 
 __all__ = [
     "AsyncClient",
     "AsyncWorker",
     "Broker",
     "Client",
+    "Event",
     "Mailbox",
     "Message",
     "Parts",
@@ -22,8 +23,21 @@ __all__ = [
 ]
 
 @final
+class Event:
+    @property
+    def name(self) -> str: ...
+    @property
+    def endpoint(self) -> str | None: ...
+    @property
+    def protocol(self) -> str | None: ...
+    @property
+    def reason(self) -> str | None: ...
+
+@final
 class Message(Sequence[bytes]):
-    def __new__(cls, body: Body | None = None, /) -> Message: ...
+    def __new__(cls, body: Body | None = None, /, *, properties: Mapping[str, Frame] | None = None) -> Message: ...
+    @property
+    def properties(self) -> dict[str, bytes]: ...
     def __len__(self) -> int: ...
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> bytes: ...
@@ -37,7 +51,7 @@ class Message(Sequence[bytes]):
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
-    def __reduce__(self) -> tuple[type[Message], tuple[tuple[bytes, ...]]]: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[tuple[bytes, ...]], dict[str, dict[str, bytes]]]: ...
 
 @final
 class Client:
@@ -52,6 +66,7 @@ class Client:
         max_message_bytes: int | None = None,
         reconnect_min: float | None = None,
         reconnect_max: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
     ) -> Client: ...
     def request(
         self,
@@ -61,6 +76,9 @@ class Client:
         timeout: float | None = None,
         retries: int | None = None,
         deadline: float | None = None,
+        max_attempts: int | None = None,
+        fail_fast: bool = False,
+        properties: Mapping[str, Frame] | None = None,
     ) -> Message: ...
     def stream(
         self,
@@ -70,6 +88,9 @@ class Client:
         timeout: float | None = None,
         retries: int | None = None,
         deadline: float | None = None,
+        max_attempts: int | None = None,
+        fail_fast: bool = False,
+        properties: Mapping[str, Frame] | None = None,
     ) -> Parts: ...
     def close(self) -> None: ...
     def __enter__(self) -> Client: ...
@@ -102,6 +123,11 @@ class Worker:
         protocol: str | None = None,
         max_message_bytes: int | None = None,
         drain_timeout: float | None = None,
+        prefetch: int | None = None,
+        keep_outcomes: int | None = None,
+        keep_outcomes_bytes: int | None = None,
+        keep_outcomes_age: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
     ) -> Worker: ...
     @overload
     def recv(self, reply: Body | None = None, *, timeout: None = None) -> Request: ...
@@ -125,9 +151,20 @@ class Request:
     def service(self) -> str: ...
     @property
     def answered(self) -> bool: ...
-    def reply(self, body: Body) -> None: ...
-    def partial(self, body: Body) -> None: ...
-    def fail(self, code: int, text: str) -> None: ...
+    @property
+    def properties(self) -> dict[str, bytes]: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def remaining(self) -> float | None: ...
+    @property
+    def cancelled(self) -> bool: ...
+    @property
+    def _id(self) -> int: ...
+    def wait_cancelled(self, timeout: float | None = None) -> bool: ...
+    def reply(self, body: Body, *, properties: Mapping[str, Frame] | None = None) -> None: ...
+    def partial(self, body: Body, *, properties: Mapping[str, Frame] | None = None) -> None: ...
+    def fail(self, code: int, text: str, retryable: bool = False) -> None: ...
 
 @final
 class Broker:
@@ -147,6 +184,10 @@ class Broker:
         max_message_bytes: int | None = None,
         max_services: int | None = None,
         max_workers: int | None = None,
+        max_sessions: int | None = None,
+        credit: int | None = None,
+        heartbeat_min: float | None = None,
+        heartbeat_max: float | None = None,
     ) -> Broker: ...
     @property
     def endpoint(self) -> str: ...
@@ -164,7 +205,7 @@ class Broker:
 class Mailbox:
     def __new__(cls) -> Mailbox: ...
     def fileno(self) -> int: ...
-    def drain(self) -> list[tuple[int, bool, Message | Request | Exception | None]]: ...
+    def drain(self) -> list[tuple[int, bool, Message | Request | int | Exception | None]]: ...
 
 @final
 class AsyncClient:
@@ -181,6 +222,7 @@ class AsyncClient:
         max_message_bytes: int | None = None,
         reconnect_min: float | None = None,
         reconnect_max: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
     ) -> AsyncClient: ...
     def submit(
         self,
@@ -191,6 +233,9 @@ class AsyncClient:
         timeout: float | None,
         retries: int | None,
         deadline: float | None,
+        max_attempts: int | None,
+        fail_fast: bool,
+        properties: Mapping[str, Frame] | None,
         *,
         parts: bool = False,
     ) -> Ticket: ...
@@ -216,6 +261,11 @@ class AsyncWorker:
         protocol: str | None = None,
         max_message_bytes: int | None = None,
         drain_timeout: float | None = None,
+        prefetch: int | None = None,
+        keep_outcomes: int | None = None,
+        keep_outcomes_bytes: int | None = None,
+        keep_outcomes_age: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
     ) -> AsyncWorker: ...
     def drain(self) -> None: ...
     def close(self) -> None: ...

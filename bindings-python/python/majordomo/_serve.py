@@ -133,7 +133,7 @@ def fail(request: Request, failure: Exception) -> None:
     if request.answered:
         _log.error("the handler of %r failed after its answer", request.service, exc_info=failure)
     elif isinstance(failure, ServiceError):
-        request.fail(failure.service_code, failure.text)
+        request.fail(failure.service_code, failure.text, failure.retryable)
     else:
         _log.error("the handler of %r failed", request.service, exc_info=failure)
         request.fail(500, str(failure) or type(failure).__name__)

@@ -20,16 +20,17 @@ Handles may be used from several event loops, each in its own thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Callable, Optional, TypeVar, Union, cast
 
 import majordomo
 from majordomo import _mailbox, _majordomo, _serve
-from majordomo._majordomo import Message, Request
-from majordomo._serve import Body
+from majordomo._majordomo import Event, Message, Request
+from majordomo._serve import Body, Frame
 from majordomo.errors import Closed, InvalidArgument
 
 __all__ = ["Broker", "Client", "Handler", "Parts", "Worker", "serve"]
@@ -44,9 +45,10 @@ one of the handlers of ``majordomo.serve`` where it does not block."""
 class Client:
     """An asynchronous client of a Majordomo broker; many requests may be under way at once.
 
-    Options are those of ``majordomo.Client`` (durations in seconds), and two more: ``max_in_flight`` (64) requests
-    are with the broker at once, each on a connection of its own, because MDP/0.1 and 0.2 replies do not say which
-    request they answer; ``max_waiting`` (10,000) further ones wait for their turn, and one more raises QueueFull.
+    Options are those of ``majordomo.Client`` (durations in seconds), and two more: ``max_in_flight`` (1,000) requests
+    are with the broker at once: over MDPX on one connection, within the broker's credit; MDP/0.1 and 0.2 need a
+    connection for each, and 64 of these at most are used. ``max_waiting`` (10,000) further ones wait for their turn,
+    and one more raises QueueFull. ``on_event`` is called on the thread of the event loop in which the client was made.
 
     Raises InvalidArgument for an option that is out of range.
     """
@@ -64,6 +66,7 @@ class Client:
         max_message_bytes: int | None = None,
         reconnect_min: float | None = None,
         reconnect_max: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
     ) -> None:
         self._native = _majordomo.AsyncClient(
             endpoints,
@@ -76,6 +79,7 @@ class Client:
             max_message_bytes=max_message_bytes,
             reconnect_min=reconnect_min,
             reconnect_max=reconnect_max,
+            on_event=_on_the_loop(on_event),
         )
 
     async def request(
@@ -86,6 +90,9 @@ class Client:
         timeout: float | None = None,
         retries: int | None = None,
         deadline: float | None = None,
+        max_attempts: int | None = None,
+        fail_fast: bool = False,
+        properties: Mapping[str, Frame] | None = None,
     ) -> Message:
         """Ask a service, and wait for its reply. Cancelling the task abandons the request.
 
@@ -95,7 +102,9 @@ class Client:
         reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         token = mailbox.register(partial(_settle, reply))
         try:
-            ticket = self._native.submit(mailbox.native, token, service, body, timeout, retries, deadline)
+            ticket = self._native.submit(
+                mailbox.native, token, service, body, timeout, retries, deadline, max_attempts, fail_fast, properties
+            )
         except BaseException:
             mailbox.forget(token)
             raise
@@ -113,6 +122,9 @@ class Client:
         timeout: float | None = None,
         retries: int | None = None,
         deadline: float | None = None,
+        max_attempts: int | None = None,
+        fail_fast: bool = False,
+        properties: Mapping[str, Frame] | None = None,
     ) -> Parts:
         """Ask a service, and iterate over the messages of its reply: the partial ones, then the final one.
 
@@ -124,7 +136,10 @@ class Client:
         mailbox = _mailbox.of_running_loop()
         token = mailbox.register(parts._arrival.put)
         try:
-            ticket = self._native.submit(mailbox.native, token, service, body, timeout, retries, deadline, parts=True)
+            ticket = self._native.submit(
+                mailbox.native, token, service, body, timeout, retries, deadline, max_attempts, fail_fast, properties,
+                parts=True,
+            )
         except BaseException:
             mailbox.forget(token)
             raise
@@ -212,7 +227,13 @@ class Worker:
         protocol: str | None = None,
         max_message_bytes: int | None = None,
         drain_timeout: float | None = None,
+        prefetch: int | None = None,
+        keep_outcomes: int | None = None,
+        keep_outcomes_bytes: int | None = None,
+        keep_outcomes_age: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
     ) -> None:
+        self._on_event = on_event
         self._concurrency = concurrency
         self._connect = partial(
             _majordomo.AsyncWorker,
@@ -224,7 +245,12 @@ class Worker:
             protocol=protocol,
             max_message_bytes=max_message_bytes,
             drain_timeout=drain_timeout,
+            prefetch=prefetch,
+            keep_outcomes=keep_outcomes,
+            keep_outcomes_bytes=keep_outcomes_bytes,
+            keep_outcomes_age=keep_outcomes_age,
         )
+        self._handlers: dict[int, asyncio.Task[None]] = {}
         self._native: _majordomo.AsyncWorker | None = None
         self._arrival = _mailbox.Arrival()
 
@@ -233,13 +259,28 @@ class Worker:
             if self._arrival.ended:
                 raise Closed("this worker is closed")
             mailbox = _mailbox.of_running_loop()
-            token = mailbox.register(self._arrival.put)
+            token = mailbox.register(self._take)
             try:
-                self._native = self._connect(mailbox.native, token, concurrency=self._concurrency)
+                self._native = self._connect(
+                    mailbox.native, token, concurrency=self._concurrency, on_event=_on_the_loop(self._on_event)
+                )
             except BaseException:
                 mailbox.forget(token)
                 raise
         return self._native
+
+    def _take(self, outcome: _mailbox.Outcome, last: bool) -> None:
+        if isinstance(outcome, int):
+            task = self._handlers.get(outcome)
+            if task is not None:
+                task.cancel()
+        else:
+            self._arrival.put(outcome, last)
+
+    def _forget(self, number: int, handlers: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+        handlers.discard(task)
+        if self._handlers.get(number) is task:
+            del self._handlers[number]
 
     async def recv(self) -> Request:
         """Wait for the next request. Raises Closed after ``close`` or ``drain``."""
@@ -268,6 +309,7 @@ class Worker:
         all it yields but the last goes out as a partial reply, the last as the final one. Failures are answered as
         by ``majordomo.serve``. ``concurrency`` replaces the worker's option, unless it has registered already.
 
+        A handler whose request is cancelled by its caller (MDPX only) is cancelled as a task is.
         Cancelling the task cancels the running handlers and closes the worker: their requests go to another one.
         """
         if concurrency is not None and concurrency != self._concurrency:
@@ -279,7 +321,11 @@ class Worker:
             async for request in self:
                 task = asyncio.create_task(_answer(request, handler))
                 handlers.add(task)
-                task.add_done_callback(handlers.discard)
+                self._handlers[request._id] = task
+                task.add_done_callback(partial(self._forget, request._id, handlers))
+                if request.cancelled:
+                    # Told of before its handler was known.
+                    task.cancel()
                 del request, task
             if handlers:
                 # Not gather(): cancelled, it would cancel the handlers before the worker is closed.
@@ -414,6 +460,20 @@ async def _stream(request: Request, bodies: AsyncIterator[Body]) -> None:
         held = _serve.body_of_result(body)
     if held is not None or not request.answered:
         request.reply(() if held is None else held)
+
+
+def _on_the_loop(listener: Callable[[Event], object] | None) -> Callable[[Event], object] | None:
+    """Return what tells the listener on the thread of the running event loop; the I/O thread calls it."""
+    if listener is None:
+        return None
+    loop = asyncio.get_running_loop()
+
+    def tell(event: Event) -> None:
+        # A loop that is closed has nobody left to be told.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(listener, event)
+
+    return tell
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

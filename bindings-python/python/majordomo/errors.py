@@ -117,10 +117,12 @@ class ServiceError(MajordomoError):
     text: str
     """What the service said."""
 
-    def __init__(self, service_code: int, text: str) -> None:
-        super().__init__(service_code, text)
+    def __init__(self, service_code: int, text: str, retryable: bool = False) -> None:
+        super().__init__(service_code, text, retryable)
         self.service_code = service_code
         self.text = text
+        # The service says of each failure by itself what other kinds say of all.
+        self.retryable = retryable  # type: ignore[misc]
 
     def __str__(self) -> str:
         return f"the service failed: {self.service_code} {self.text}"
@@ -220,8 +222,10 @@ _BY_NUMBER: dict[int, type[MajordomoError]] = {
 }
 
 
-def from_core(number: int, text: str, service_code: int | None = None, service_text: str = "") -> MajordomoError:
+def from_core(
+    number: int, text: str, service_code: int | None = None, service_text: str = "", retryable: bool = False
+) -> MajordomoError:
     """Return the exception for a failure of the compiled core."""
     if service_code is not None:
-        return ServiceError(service_code, service_text)
+        return ServiceError(service_code, service_text, retryable)
     return _BY_NUMBER.get(number, MajordomoError)(text)

@@ -25,10 +25,33 @@ void say_error (const command_t *command)
     line_t line = line_start ("error", command_number (command, "id", -1));
     line_text (&line, "kind", md_kind (number));
     line_number (&line, "number", (unsigned long) number);
+    line_flag (&line, "retryable", number == MD_ESERVICE ? md_service_retryable () : md_retryable (number));
     if (number == MD_ESERVICE)
         line_number (&line, "service_code", md_service_code ());
     line_text (&line, "text", number == MD_ESERVICE ? md_service_text () : md_errtext ());
     line_end (&line);
+}
+
+static void say_event (const char *role, const char *owner, const char *name, const char *endpoint, const char *detail)
+{
+    line_t line = line_start ("connection", -1);
+    line_text (&line, role, owner);
+    line_text (&line, "name", name);
+    if (*endpoint)
+        line_text (&line, "endpoint", endpoint);
+    if (*detail)
+        line_text (&line, strcmp (name, "connected") == 0 ? "protocol" : "reason", detail);
+    line_end (&line);
+}
+
+void say_client_event (const char *name, const char *endpoint, const char *detail, void *client_name)
+{
+    say_event ("client", (const char *) client_name, name, endpoint, detail);
+}
+
+void say_worker_event (const char *name, const char *endpoint, const char *detail, void *worker_name)
+{
+    say_event ("worker", (const char *) worker_name, name, endpoint, detail);
 }
 
 /* Brokers, by name. */
@@ -98,6 +121,7 @@ static const entry_t ENTRIES[] = {
     {"open_client", client_open, 0},
     {"request", client_request, 1},
     {"stream", client_stream, 1},
+    {"cancel", client_cancel, 0},
     {"request_many", client_request_many, 1},
     {"close_client", client_close, 1},
     {"start_worker", worker_start, 0},
@@ -138,6 +162,7 @@ static void *run_beside (void *argument)
 static int start_beside (command_t *command)
 {
     pthread_t thread;
+    client_expect (command);
     pthread_mutex_lock (&lock);
     running++;
     pthread_mutex_unlock (&lock);

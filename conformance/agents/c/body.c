@@ -16,8 +16,8 @@ static void *need (void *memory)
     return memory;
 }
 
-/* Adds a frame of what base64 says; 0 if it says nothing. */
-static int add_decoded (mdmsg_t *message, const char *base64)
+/* Adds what base64 says: a frame, or the value of the property `name`; 0 if it says nothing. */
+static int add_decoded (mdmsg_t *message, const char *name, const char *base64)
 {
     size_t length = strlen (base64), size = 0;
     unsigned char *bytes = (unsigned char *) need (malloc (length + 1));
@@ -35,7 +35,8 @@ static int add_decoded (mdmsg_t *message, const char *base64)
             bytes[size++] = (unsigned char) (bits >> held);
         }
     }
-    good = good && mdmsg_addmem (message, bytes, size) == 0;
+    good = good
+        && (name ? mdmsg_set_property (message, name, bytes, size) : mdmsg_addmem (message, bytes, size)) == 0;
     free (bytes);
     return good;
 }
@@ -49,18 +50,26 @@ static void add_pattern (mdmsg_t *message, size_t size, unsigned long shift)
     free (bytes);
 }
 
+/* The frames that the command gives in base64, and the properties; 0 if one of them is not. */
+static int add_given (mdmsg_t *message, const command_t *command)
+{
+    const field_t *body = command_field (command, "body"), *properties = command_field (command, "properties");
+    for (size_t i = 0; body && i < body->count; i++)
+        if (!add_decoded (message, NULL, body->items[i]))
+            return 0;
+    for (size_t i = 0; properties && i + 1 < properties->count; i += 2)
+        if (!add_decoded (message, properties->items[i], properties->items[i + 1]))
+            return 0;
+    return 1;
+}
+
 mdmsg_t *body_of_command (const command_t *command)
 {
-    const field_t *body = command_field (command, "body");
     mdmsg_t *message = mdmsg_new ();
-    if (body) {
-        for (size_t i = 0; i < body->count; i++)
-            if (!add_decoded (message, body->items[i])) {
-                mdmsg_destroy (&message);
-                return NULL;
-            }
+    if (!add_given (message, command))
+        mdmsg_destroy (&message);
+    if (!message || command_field (command, "body"))
         return message;
-    }
     long frames = command_number (command, "frames", 1), seed = command_number (command, "seed", 0);
     for (long i = 0; i < frames; i++)
         add_pattern (message, (size_t) command_number (command, "size", 0), (unsigned long) (seed + i));
@@ -102,6 +111,22 @@ static void add_encoded (line_t *line, const unsigned char *bytes, size_t size)
     line_raw (line, "\"", 1);
 }
 
+void body_properties (line_t *line, mdmsg_t *message)
+{
+    line_raw (line, ",\"properties\":[", 15);
+    for (size_t i = 0; i < mdmsg_properties (message); i++) {
+        const char *name = NULL;
+        const void *data = NULL;
+        size_t size = 0;
+        mdmsg_property_at (message, i, &name, &data, &size);
+        line_raw (line, ",", i ? 1 : 0);
+        line_quoted (line, name);
+        line_raw (line, ",", 1);
+        add_encoded (line, (const unsigned char *) data, size);
+    }
+    line_raw (line, "]", 1);
+}
+
 void body_event (const char *event, long id, mdmsg_t *message)
 {
     line_t line = line_start (event, id);
@@ -123,5 +148,7 @@ void body_event (const char *event, long id, mdmsg_t *message)
         }
         line_raw (&line, "]", 1);
     }
+    if (mdmsg_properties (message) > 0)
+        body_properties (&line, message);
     line_end (&line);
 }

@@ -13,6 +13,7 @@ typedef struct outcome {
     mdmsg_t *reply;
     int more;
     int error;
+    int retryable;
     unsigned long service_code;
     char *text;
 } outcome_t;
@@ -44,11 +45,23 @@ typedef struct client {
     pthread_t receiver;
 } client_t;
 
+/* A request or a stream of an asynchronous client, from its command on. */
+typedef struct progress {
+    struct progress *next;
+    long id;
+    client_t *client; /* NULL until it is sent. */
+    int64_t ticket;
+    int cancelled;
+} progress_t;
+
+static progress_t *in_progress;
+static pthread_mutex_t progress_lock = PTHREAD_MUTEX_INITIALIZER;
+
 /* A client stays in the list when it is closed: a command may still use it. */
 static client_t *clients;
 static pthread_mutex_t clients_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static client_t *client_named (const command_t *command)
+static client_t *client_of (const command_t *command)
 {
     const char *name = command_text (command, "client", "");
     pthread_mutex_lock (&clients_lock);
@@ -56,9 +69,84 @@ static client_t *client_named (const command_t *command)
     while (client && (client->closed || strcmp (client->name, name) != 0))
         client = client->next;
     pthread_mutex_unlock (&clients_lock);
+    return client;
+}
+
+static client_t *client_named (const command_t *command)
+{
+    client_t *client = client_of (command);
     if (!client)
         say_failed (command, "no such client");
     return client;
+}
+
+/* What can be cancelled */
+
+void client_expect (const command_t *command)
+{
+    const char *name = command_text (command, "cmd", "");
+    const client_t *client = client_of (command);
+    if (!client || client->blocking || (strcmp (name, "request") != 0 && strcmp (name, "stream") != 0))
+        return;
+    progress_t *progress = (progress_t *) calloc (1, sizeof *progress);
+    if (!progress)
+        abort ();
+    progress->id = command_number (command, "id", -1);
+    pthread_mutex_lock (&progress_lock);
+    progress->next = in_progress;
+    in_progress = progress;
+    pthread_mutex_unlock (&progress_lock);
+}
+
+/* To be called with the lock. */
+static progress_t **progress_of (long id)
+{
+    progress_t **place = &in_progress;
+    while (*place && (*place)->id != id)
+        place = &(*place)->next;
+    return place;
+}
+
+/* The request is under way. */
+static void progress_sent (const command_t *command, client_t *client, int64_t ticket)
+{
+    pthread_mutex_lock (&progress_lock);
+    progress_t *progress = *progress_of (command_number (command, "id", -1));
+    if (progress) {
+        progress->client = client;
+        progress->ticket = ticket;
+        if (progress->cancelled)
+            mdcli_async_cancel (client->async, ticket);
+    }
+    pthread_mutex_unlock (&progress_lock);
+}
+
+/* The request has ended. */
+static void progress_end (const command_t *command)
+{
+    pthread_mutex_lock (&progress_lock);
+    progress_t **place = progress_of (command_number (command, "id", -1)), *progress = *place;
+    if (progress)
+        *place = progress->next;
+    pthread_mutex_unlock (&progress_lock);
+    free (progress);
+}
+
+void client_cancel (const command_t *command)
+{
+    pthread_mutex_lock (&progress_lock);
+    progress_t *progress = *progress_of (command_number (command, "request", 0));
+    if (progress) {
+        progress->cancelled = 1;
+        /* One whose outcome has just come is no ticket any more. */
+        if (progress->client)
+            mdcli_async_cancel (progress->client->async, progress->ticket);
+    }
+    pthread_mutex_unlock (&progress_lock);
+    if (progress)
+        say_ok (command);
+    else
+        say_failed (command, "unsupported");
 }
 
 static void say_outcome (const command_t *command, const outcome_t *outcome)
@@ -66,6 +154,7 @@ static void say_outcome (const command_t *command, const outcome_t *outcome)
     line_t line = line_start ("error", command_number (command, "id", -1));
     line_text (&line, "kind", md_kind (outcome->error));
     line_number (&line, "number", (unsigned long) outcome->error);
+    line_flag (&line, "retryable", outcome->retryable);
     if (outcome->error == MD_ESERVICE)
         line_number (&line, "service_code", outcome->service_code);
     line_text (&line, "text", outcome->text);
@@ -90,6 +179,7 @@ static outcome_t *outcome_of (mdmsg_t *reply, int more)
     outcome->more = more;
     if (!reply) {
         outcome->error = md_errno ();
+        outcome->retryable = outcome->error == MD_ESERVICE ? md_service_retryable () : md_retryable (outcome->error);
         outcome->service_code = md_service_code ();
         outcome->text = strdup (outcome->error == MD_ESERVICE ? md_service_text () : md_errtext ());
     }
@@ -147,6 +237,8 @@ static int send_async (client_t *client, const command_t *command, mdmsg_t *body
     mdcli_async_set_timeout (client->async, (int) command_number (command, "timeout_ms", client->timeout_ms));
     mdcli_async_set_retries (client->async, (int) command_number (command, "retries", client->retries));
     mdcli_async_set_deadline (client->async, (int) command_number (command, "deadline_ms", client->deadline_ms));
+    mdcli_async_set_max_attempts (client->async, (int) command_number (command, "max_attempts", 0));
+    mdcli_async_set_fail_fast (client->async, (int) command_number (command, "fail_fast", 0));
     route->ticket = stream ? mdcli_async_stream (client->async, service, &body)
                            : mdcli_async_send (client->async, service, &body);
     mdmsg_destroy (&body);
@@ -159,6 +251,7 @@ static int send_async (client_t *client, const command_t *command, mdmsg_t *body
     route->next = client->routes;
     client->routes = route;
     pthread_cond_signal (&client->sent);
+    progress_sent (command, client, route->ticket);
     return 1;
 }
 
@@ -187,13 +280,14 @@ static int set_up_async (client_t *client, const command_t *command)
 {
     mdcli_async_t *self = client->async = mdcli_async_new (command_text (command, "endpoint", ""), 0);
     long in_flight = command_number (command, "max_in_flight", -1), waiting = command_number (command, "max_waiting", -1);
-    long bytes = command_number (command, "max_message_bytes", -1);
+    long bytes = command_number (command, "max_message_bytes", -1), events = command_number (command, "events", 0);
     return self && mdcli_async_set_protocol (self, command_text (command, "protocol", "0.1")) == 0
         && mdcli_async_set_timeout (self, (int) client->timeout_ms) == 0
         && mdcli_async_set_retries (self, (int) client->retries) == 0
         && mdcli_async_set_deadline (self, (int) client->deadline_ms) == 0
         && (in_flight == -1 || mdcli_async_set_max_in_flight (self, (size_t) in_flight) == 0)
         && (waiting == -1 || mdcli_async_set_max_waiting (self, (size_t) waiting) == 0)
+        && (!events || mdcli_async_set_event_handler (self, say_client_event, client->name) == 0)
         && (bytes == -1 || mdcli_async_set_max_message_bytes (self, (size_t) bytes) == 0)
         && mdcli_async_set_reconnect (self, (int) command_number (command, "reconnect_min_ms", 100),
                                       (int) command_number (command, "reconnect_max_ms", 32000)) == 0;
@@ -202,11 +296,12 @@ static int set_up_async (client_t *client, const command_t *command)
 static int set_up_blocking (client_t *client, const command_t *command)
 {
     mdcli_t *self = client->blocking = mdcli_new (command_text (command, "endpoint", ""), 0);
-    long bytes = command_number (command, "max_message_bytes", -1);
+    long bytes = command_number (command, "max_message_bytes", -1), events = command_number (command, "events", 0);
     return self && mdcli_set_protocol (self, command_text (command, "protocol", "0.1")) == 0
         && mdcli_set_timeout (self, (int) client->timeout_ms) == 0
         && mdcli_set_retries (self, (int) client->retries) == 0
         && mdcli_set_deadline (self, (int) client->deadline_ms) == 0
+        && (!events || mdcli_set_event_handler (self, say_client_event, client->name) == 0)
         && (bytes == -1 || mdcli_set_max_message_bytes (self, (size_t) bytes) == 0)
         && mdcli_set_reconnect (self, (int) command_number (command, "reconnect_min_ms", 100),
                                 (int) command_number (command, "reconnect_max_ms", 32000)) == 0;
@@ -288,6 +383,8 @@ static void prepare_blocking (client_t *client, const command_t *command)
     mdcli_set_timeout (client->blocking, (int) command_number (command, "timeout_ms", client->timeout_ms));
     mdcli_set_retries (client->blocking, (int) command_number (command, "retries", client->retries));
     mdcli_set_deadline (client->blocking, (int) command_number (command, "deadline_ms", client->deadline_ms));
+    mdcli_set_max_attempts (client->blocking, (int) command_number (command, "max_attempts", 0));
+    mdcli_set_fail_fast (client->blocking, (int) command_number (command, "fail_fast", 0));
 }
 
 static void end_stream (const command_t *command, unsigned long parts)
@@ -297,7 +394,7 @@ static void end_stream (const command_t *command, unsigned long parts)
     line_end (&line);
 }
 
-void client_request (const command_t *command)
+static void request (const command_t *command)
 {
     long id = command_number (command, "id", -1);
     client_t *client = client_named (command);
@@ -377,7 +474,7 @@ static void stream_async (client_t *client, const command_t *command, mdmsg_t *b
     pthread_cond_destroy (&mailbox.arrived);
 }
 
-void client_stream (const command_t *command)
+static void stream (const command_t *command)
 {
     client_t *client = client_named (command);
     if (!client)
@@ -393,6 +490,18 @@ void client_stream (const command_t *command)
     else
         stream_async (client, command, body);
     pthread_mutex_unlock (&client->turn);
+}
+
+void client_request (const command_t *command)
+{
+    request (command);
+    progress_end (command);
+}
+
+void client_stream (const command_t *command)
+{
+    stream (command);
+    progress_end (command);
 }
 
 typedef struct {

@@ -135,7 +135,7 @@ void line_rawf (line_t *line, const char *format, unsigned long number)
     line_raw (line, text, (size_t) snprintf (text, sizeof text, format, number));
 }
 
-static void add_escaped (line_t *line, const char *text)
+void line_quoted (line_t *line, const char *text)
 {
     line_raw (line, "\"", 1);
     for (; *text; text++) {
@@ -153,7 +153,7 @@ static void add_escaped (line_t *line, const char *text)
 static void add_key (line_t *line, const char *key)
 {
     line_raw (line, ",", 1);
-    add_escaped (line, key);
+    line_quoted (line, key);
     line_raw (line, ":", 1);
 }
 
@@ -161,7 +161,7 @@ line_t line_start (const char *event, long id)
 {
     line_t line = {NULL, 0, 0};
     line_raw (&line, "{\"event\":", 9);
-    add_escaped (&line, event);
+    line_quoted (&line, event);
     if (id != -1)
         line_number (&line, "id", (unsigned long) id);
     return line;
@@ -173,10 +173,16 @@ void line_number (line_t *line, const char *key, unsigned long number)
     line_rawf (line, "%lu", number);
 }
 
+void line_flag (line_t *line, const char *key, int flag)
+{
+    add_key (line, key);
+    line_raw (line, flag ? "true" : "false", flag ? 4 : 5);
+}
+
 void line_text (line_t *line, const char *key, const char *text)
 {
     add_key (line, key);
-    add_escaped (line, text);
+    line_quoted (line, text);
 }
 
 void line_end (line_t *line)

@@ -36,7 +36,10 @@ typedef struct {
 /* Starts {"event":"<name>","id":<id>; an id of -1 is left out. */
 line_t line_start (const char *event, long id);
 void line_number (line_t *line, const char *key, unsigned long number);
+void line_flag (line_t *line, const char *key, int flag);
 void line_text (line_t *line, const char *key, const char *text);
+/* A string as JSON has it. */
+void line_quoted (line_t *line, const char *text);
 /* What stands there as it is. */
 void line_raw (line_t *line, const char *bytes, size_t size);
 void line_rawf (line_t *line, const char *format, unsigned long number);

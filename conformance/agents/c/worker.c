@@ -7,7 +7,12 @@
 #include <string.h>
 #include <time.h>
 
-enum { MOST = 64 };
+enum {
+    MOST = 64,
+    /* Of kept outcomes: the defaults. */
+    KEPT_BYTES = 64 << 20,
+    KEPT_MS = 300000
+};
 
 typedef struct worker worker_t;
 
@@ -29,6 +34,7 @@ struct worker {
     worker_t *next;
     char name[64], text[256];
     unsigned long code, spin_ms;
+    long succeed_at;
     behaviour_t behaviour;
     mdwrk_async_t *async;
     server_t servers[MOST];
@@ -68,6 +74,29 @@ static void fail (const in_hand_t *in_hand, unsigned long code, const char *text
         mdreq_fail (in_hand->request, (uint32_t) code, text);
     else
         mdwrk_fail (in_hand->blocking, (uint32_t) code, text);
+}
+
+static void fail_retryably (const in_hand_t *in_hand, unsigned long code, const char *text)
+{
+    if (in_hand->request)
+        mdreq_fail_retryable (in_hand->request, (uint32_t) code, text);
+    else
+        mdwrk_fail_retryable (in_hand->blocking, (uint32_t) code, text);
+}
+
+static int attempt (const in_hand_t *in_hand)
+{
+    return in_hand->request ? mdreq_attempt (in_hand->request) : mdwrk_attempt (in_hand->blocking);
+}
+
+static int64_t remaining (const in_hand_t *in_hand)
+{
+    return in_hand->request ? mdreq_remaining (in_hand->request) : mdwrk_remaining (in_hand->blocking);
+}
+
+static int cancelled (const in_hand_t *in_hand)
+{
+    return (in_hand->request ? mdreq_cancelled (in_hand->request) : mdwrk_cancelled (in_hand->blocking)) == 1;
 }
 
 static mdmsg_t *one_frame (const char *text)
@@ -151,6 +180,58 @@ static void spin (worker_t *worker, const in_hand_t *in_hand, mdmsg_t *body)
     reply (in_hand, body);
 }
 
+static void describe (worker_t *worker, const in_hand_t *in_hand, mdmsg_t *body)
+{
+    (void) worker;
+    char text[128];
+    line_t line = {NULL, 0, 0};
+    snprintf (text, sizeof text, "{\"attempt\":%d,\"remaining_ms\":%ld", attempt (in_hand), (long) remaining (in_hand));
+    line_raw (&line, text, strlen (text));
+    body_properties (&line, body);
+    line_raw (&line, "}", 1);
+    /* The request itself goes back with another frame: so its properties are those of the reply. */
+    mdmsg_t *frame;
+    while ((frame = mdmsg_pop (body)) != NULL)
+        mdmsg_destroy (&frame);
+    mdmsg_addmem (body, line.bytes, line.size);
+    free (line.bytes);
+    reply (in_hand, body);
+}
+
+static void wait_cancel (worker_t *worker, const in_hand_t *in_hand, mdmsg_t *body)
+{
+    const struct timespec pause = {0, 5000000};
+    mdmsg_destroy (&body);
+    pthread_mutex_lock (&worker->lock);
+    line_t line = line_start ("holding", -1);
+    line_text (&line, "worker", worker->name);
+    line_number (&line, "handled", worker->handled);
+    line_end (&line);
+    /* It is released when the agent ends. */
+    while (!cancelled (in_hand) && !worker->released) {
+        pthread_mutex_unlock (&worker->lock);
+        nanosleep (&pause, NULL);
+        pthread_mutex_lock (&worker->lock);
+    }
+    pthread_mutex_unlock (&worker->lock);
+    if (cancelled (in_hand)) {
+        line = line_start ("cancelled", -1);
+        line_text (&line, "worker", worker->name);
+        line_end (&line);
+    }
+    reply (in_hand, one_frame ("cancelled"));
+}
+
+static void retry (worker_t *worker, const in_hand_t *in_hand, mdmsg_t *body)
+{
+    if (attempt (in_hand) >= worker->succeed_at) {
+        reply (in_hand, body);
+        return;
+    }
+    mdmsg_destroy (&body);
+    fail_retryably (in_hand, 503, "not yet");
+}
+
 static behaviour_t behaviour_named (const char *wanted)
 {
     static const struct {
@@ -159,7 +240,8 @@ static behaviour_t behaviour_named (const char *wanted)
     } known[] = {
         {"echo", echo},   {"reverse", reverse},   {"name", name},
         {"stream", stream}, {"fail", fail_as_told}, {"raise", fail_unexpectedly},
-        {"hold", hold},   {"spin", spin},
+        {"hold", hold},   {"spin", spin},         {"describe", describe},
+        {"wait_cancel", wait_cancel}, {"retry", retry},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp (known[i].name, wanted) == 0)
@@ -209,36 +291,44 @@ static void *serve (void *argument)
     return NULL;
 }
 
-static mdwrk_t *new_blocking (const command_t *command)
+static mdwrk_t *new_blocking (const command_t *command, worker_t *worker)
 {
     mdwrk_t *self = mdwrk_new (command_text (command, "endpoint", ""), command_text (command, "service", ""), 0);
     long heartbeat = command_number (command, "heartbeat_ms", -1), liveness = command_number (command, "liveness", -1);
     long reconnect = command_number (command, "reconnect_ms", -1), bytes = command_number (command, "max_message_bytes", -1);
-    long drain = command_number (command, "drain_timeout_ms", -1);
+    long drain = command_number (command, "drain_timeout_ms", -1), prefetch = command_number (command, "prefetch", -1);
+    long outcomes = command_number (command, "keep_outcomes", -1), events = command_number (command, "events", 0);
     if (self && mdwrk_set_protocol (self, command_text (command, "protocol", "0.1")) == 0
         && (heartbeat == -1 || mdwrk_set_heartbeat (self, (int) heartbeat) == 0)
         && (liveness == -1 || mdwrk_set_liveness (self, (int) liveness) == 0)
         && (reconnect == -1 || mdwrk_set_reconnect (self, (int) reconnect) == 0)
         && (bytes == -1 || mdwrk_set_max_message_bytes (self, (size_t) bytes) == 0)
+        && (prefetch == -1 || mdwrk_set_prefetch (self, (size_t) prefetch) == 0)
+        && (outcomes == -1 || mdwrk_set_keep_outcomes (self, (size_t) outcomes, KEPT_BYTES, KEPT_MS) == 0)
+        && (!events || mdwrk_set_event_handler (self, say_worker_event, worker->name) == 0)
         && (drain == -1 || mdwrk_set_drain_timeout (self, (int) drain) == 0) && mdwrk_start (self) == 0)
         return self;
     mdwrk_destroy (&self);
     return NULL;
 }
 
-static mdwrk_async_t *new_async (const command_t *command)
+static mdwrk_async_t *new_async (const command_t *command, worker_t *worker)
 {
     mdwrk_async_t *self
         = mdwrk_async_new (command_text (command, "endpoint", ""), command_text (command, "service", ""), 0);
     long heartbeat = command_number (command, "heartbeat_ms", -1), liveness = command_number (command, "liveness", -1);
     long reconnect = command_number (command, "reconnect_ms", -1), bytes = command_number (command, "max_message_bytes", -1);
-    long drain = command_number (command, "drain_timeout_ms", -1);
+    long drain = command_number (command, "drain_timeout_ms", -1), prefetch = command_number (command, "prefetch", -1);
+    long outcomes = command_number (command, "keep_outcomes", -1), events = command_number (command, "events", 0);
     if (self && mdwrk_async_set_protocol (self, command_text (command, "protocol", "0.1")) == 0
         && mdwrk_async_set_concurrency (self, (size_t) command_number (command, "concurrency", 1)) == 0
         && (heartbeat == -1 || mdwrk_async_set_heartbeat (self, (int) heartbeat) == 0)
         && (liveness == -1 || mdwrk_async_set_liveness (self, (int) liveness) == 0)
         && (reconnect == -1 || mdwrk_async_set_reconnect (self, (int) reconnect) == 0)
         && (bytes == -1 || mdwrk_async_set_max_message_bytes (self, (size_t) bytes) == 0)
+        && (prefetch == -1 || mdwrk_async_set_prefetch (self, (size_t) prefetch) == 0)
+        && (outcomes == -1 || mdwrk_async_set_keep_outcomes (self, (size_t) outcomes, KEPT_BYTES, KEPT_MS) == 0)
+        && (!events || mdwrk_async_set_event_handler (self, say_worker_event, worker->name) == 0)
         && (drain == -1 || mdwrk_async_set_drain_timeout (self, (int) drain) == 0) && mdwrk_async_start (self) == 0)
         return self;
     mdwrk_async_destroy (&self);
@@ -332,17 +422,18 @@ void worker_start (const command_t *command)
     snprintf (worker->text, sizeof worker->text, "%s", command_text (command, "text", ""));
     worker->code = (unsigned long) command_number (command, "code", 0);
     worker->spin_ms = (unsigned long) command_number (command, "spin_ms", 0);
+    worker->succeed_at = command_number (command, "succeed_at", 2);
     worker->behaviour = behaviour;
     worker->concurrency = concurrency;
     pthread_mutex_init (&worker->lock, NULL);
     pthread_cond_init (&worker->released_changed, NULL);
     int async = strcmp (command_text (command, "style", "blocking"), "async") == 0;
     if (async)
-        worker->async = new_async (command);
+        worker->async = new_async (command, worker);
     for (long i = 0; i < concurrency; i++) {
         worker->servers[i].worker = worker;
         if (!async)
-            worker->servers[i].blocking = new_blocking (command);
+            worker->servers[i].blocking = new_blocking (command, worker);
         if (!worker->async && !worker->servers[i].blocking) {
             say_error (command);
             destroy (worker);

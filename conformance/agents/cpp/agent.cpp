@@ -67,6 +67,8 @@ public:
             const auto entry = entries_.find (name);
             if (entry == entries_.end ())
                 throw bad_command ("unknown command " + name);
+            if (name == "request" || name == "stream")
+                clients_.find (order.text ("client"))->expect (id);
             if (entry->second.beside)
                 threads_.emplace_back ([run = entry->second.run, order] { attempt (run, order); });
             else
@@ -102,6 +104,16 @@ private:
         /// On a thread of its own, beside the reading of further commands.
         bool beside;
     };
+
+    void cancel (const command &order)
+    {
+        bool found = false;
+        for (const auto &[name, client] : clients_.all ())
+            found = found || client->cancel (order.number ("request", 0));
+        if (!found)
+            throw bad_command ("unsupported");
+        ok (order).send ();
+    }
 
     static event ok (const command &order) { return event ("ok", order.id ()); }
 
@@ -150,6 +162,7 @@ private:
          }, false}},
         {"request", {[this] (const command &order) { clients_.find (order.text ("client"))->request (order); }, true}},
         {"stream", {[this] (const command &order) { clients_.find (order.text ("client"))->stream (order); }, true}},
+        {"cancel", {[this] (const command &order) { cancel (order); }, false}},
         {"request_many", {[this] (const command &order) {
              clients_.find (order.text ("client"))->request_many (order);
          }, true}},

@@ -65,6 +65,9 @@ inline std::string pattern (std::size_t size, unsigned long shift)
 inline majordomo::message of (const command &command)
 {
     majordomo::message message;
+    const auto properties = command.get<std::vector<std::string>> ("properties").value_or (std::vector<std::string> ());
+    for (std::size_t i = 0; i + 1 < properties.size (); i += 2)
+        message.set_property (properties[i], decoded (properties[i + 1]));
     if (const auto frames = command.get<std::vector<std::string>> ("body")) {
         for (const std::string &frame : *frames)
             message.push_back (decoded (frame));
@@ -84,7 +87,18 @@ inline majordomo::message numbered (long number, std::size_t size)
     return message;
 }
 
-/// An event with the sizes, checksums and bytes of a message.
+/// Properties as a list: a name, its value in base64, the next name, ...
+inline std::string flat (const majordomo::message &message)
+{
+    std::string list = "[", separator;
+    for (const auto &[name, value] : message.properties ()) {
+        list += separator + event::quoted (name) + ',' + event::quoted (encoded (value));
+        separator = ",";
+    }
+    return list + ']';
+}
+
+/// An event with the sizes, checksums, bytes and properties of a message.
 inline void send (std::string_view name, long id, const majordomo::message &message)
 {
     constexpr std::size_t shown_up_to = 65536;
@@ -97,7 +111,27 @@ inline void send (std::string_view name, long id, const majordomo::message &mess
             frames += separator + event::quoted (encoded (frame));
         separator = ",";
     }
-    event (name, id).raw ("sizes", sizes + ']').raw ("crc32", sums + ']').raw ("body", shown ? frames + ']' : "null").send ();
+    event line (name, id);
+    line.raw ("sizes", sizes + ']').raw ("crc32", sums + ']').raw ("body", shown ? frames + ']' : "null");
+    if (!message.properties ().empty ())
+        line.raw ("properties", flat (message));
+    line.send ();
+}
+
+/// Writes a line for each event of the connection of a client or worker (`role`) of this name.
+inline majordomo::event_handler connection_events (std::string role, std::string owner)
+{
+    return [role = std::move (role), owner = std::move (owner)] (const majordomo::connection_event &happened) {
+        event line ("connection");
+        line.field (role, owner).field ("name", happened.name);
+        if (!happened.endpoint.empty ())
+            line.field ("endpoint", happened.endpoint);
+        if (!happened.protocol.empty ())
+            line.field ("protocol", happened.protocol);
+        if (!happened.reason.empty ())
+            line.field ("reason", happened.reason);
+        line.send ();
+    };
 }
 
 } // namespace body

@@ -17,6 +17,7 @@ inline void send_error (long id, const majordomo::error &failure)
 {
     event line ("error", id);
     line.field ("kind", failure.kind ()).field ("number", failure.number ());
+    line.raw ("retryable", failure.retryable () ? "true" : "false");
     if (failure.number () == MD_ESERVICE)
         line.field ("service_code", static_cast<long> (failure.service_code ())).field ("text", failure.text ());
     else
@@ -40,6 +41,8 @@ inline majordomo::client_options client_options_of (const command &command)
     if (command.get<long> ("reconnect_min_ms") || command.get<long> ("reconnect_max_ms"))
         options.reconnect = {milliseconds (command.number ("reconnect_min_ms", 100)),
                              milliseconds (command.number ("reconnect_max_ms", 32000))};
+    if (command.number ("events", 0))
+        options.on_event = body::connection_events ("client", command.text ("client"));
     return options;
 }
 
@@ -75,6 +78,10 @@ public:
     virtual void stream (const command &command) = 0;
     virtual void request_many (const command &command) = 0;
     virtual void close () = 0;
+    /// A request or a stream will come; from now on it can be cancelled.
+    virtual void expect (long) {}
+    /// Gives up a request or a stream; whether it is one of this client that can be.
+    virtual bool cancel (long) { return false; }
 
 protected:
     explicit any_client (const command &command) : defaults_ (client_options_of (command)) {}
@@ -87,6 +94,8 @@ protected:
         client.set_retries (static_cast<int> (command.number ("retries", defaults_.retries.value_or (3))));
         client.set_deadline (milliseconds (
             command.number ("deadline_ms", static_cast<long> (defaults_.deadline.value_or (milliseconds (0)).count ()))));
+        client.set_max_attempts (static_cast<int> (command.number ("max_attempts", 0)));
+        client.set_fail_fast (command.number ("fail_fast", 0) != 0);
     }
 
     majordomo::client_options defaults_;
@@ -149,14 +158,32 @@ public:
     }
     ~shared_client () override { close (); }
 
+    void expect (long id) override
+    {
+        const std::lock_guard<std::mutex> lock (lock_);
+        in_progress_[id] = {};
+    }
+    bool cancel (long id) override
+    {
+        const std::lock_guard<std::mutex> lock (lock_);
+        const auto found = in_progress_.find (id);
+        if (found == in_progress_.end ())
+            return false;
+        found->second.cancelled = true;
+        cancel_sent (found->second);
+        return true;
+    }
+
     void request (const command &command) override
     {
+        const ending at_the_end {*this, command.id ()};
         mailbox box;
         send (command, body::of (command), box);
         body::send ("reply", command.id (), take (box).value ());
     }
     void stream (const command &command) override
     {
+        const ending at_the_end {*this, command.id ()};
         mailbox box;
         send (command, body::of (command), box, true);
         bool more = true;
@@ -212,6 +239,34 @@ private:
         std::condition_variable arrived;
     };
 
+    /// A request or a stream from its command on; the ticket is 0 until it is sent.
+    struct progress {
+        std::int64_t ticket = 0;
+        bool cancelled = false;
+    };
+
+    /// Forgets a request or a stream when it has ended.
+    struct ending {
+        shared_client &client;
+        long id;
+        ~ending ()
+        {
+            const std::lock_guard<std::mutex> lock (client.lock_);
+            client.in_progress_.erase (id);
+        }
+    };
+
+    /// To be called with the lock.
+    void cancel_sent (const progress &request)
+    {
+        try {
+            if (request.ticket != 0)
+                client_.cancel (request.ticket);
+        } catch (const majordomo::error &) {
+            // Its outcome has just been received.
+        }
+    }
+
     std::int64_t send (const command &command, majordomo::message body, mailbox &box, bool stream = false)
     {
         const std::lock_guard<std::mutex> lock (lock_);
@@ -221,6 +276,12 @@ private:
         const std::string service = command.text ("service");
         const auto ticket = stream ? client_.stream (service, std::move (body)) : client_.send (service, std::move (body));
         routes_[ticket] = &box;
+        const auto expected = in_progress_.find (command.id ());
+        if (expected != in_progress_.end ()) {
+            expected->second.ticket = ticket;
+            if (expected->second.cancelled)
+                cancel_sent (expected->second);
+        }
         sent_.notify_one ();
         return ticket;
     }
@@ -257,6 +318,7 @@ private:
     std::mutex lock_;
     std::condition_variable sent_;
     std::map<std::int64_t, mailbox *> routes_;
+    std::map<long, progress> in_progress_;
     bool closed_ = false;
     std::thread receiver_;
 };

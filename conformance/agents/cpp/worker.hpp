@@ -26,6 +26,13 @@ inline majordomo::worker_options worker_options_of (const command &command)
         options.drain_timeout = milliseconds (*ms);
     options.max_message_bytes = command.get<long> ("max_message_bytes");
     options.concurrency = command.get<long> ("concurrency");
+    options.prefetch = command.get<long> ("prefetch");
+    if (const auto count = command.get<long> ("keep_outcomes")) {
+        options.keep_outcomes.emplace ();
+        options.keep_outcomes->count = static_cast<std::size_t> (*count);
+    }
+    if (command.number ("events", 0))
+        options.on_event = body::connection_events ("worker", command.text ("worker"));
     return options;
 }
 
@@ -68,52 +75,98 @@ public:
     }
 
 private:
-    using part = std::function<void (majordomo::message)>;
-    /// Gives the reply; what comes before goes to `part`.
-    using behaviour_t = std::function<majordomo::message (const majordomo::message &, const part &)>;
+    /// The request in hand, of whichever kind of worker.
+    struct in_hand {
+        std::function<void (majordomo::message)> partial;
+        std::function<int ()> attempt;
+        std::function<std::optional<majordomo::milliseconds> ()> remaining;
+        std::function<bool ()> cancelled;
+    };
+    /// Gives the reply.
+    using behaviour_t = std::function<majordomo::message (const majordomo::message &, const in_hand &)>;
+
+    template <typename Source> static in_hand in_hand_of (Source &source)
+    {
+        return {[&source] (majordomo::message part) { source.partial (std::move (part)); },
+                [&source] { return source.attempt (); }, [&source] { return source.remaining (); },
+                [&source] { return source.cancelled (); }};
+    }
 
     behaviour_t behaviour (const std::string &name)
     {
         using majordomo::message;
         if (name == "echo")
-            return [] (const message &request, const part &) { return request.clone (); };
+            return [] (const message &request, const in_hand &) { return request.clone (); };
         if (name == "reverse")
-            return [] (const message &request, const part &) {
+            return [] (const message &request, const in_hand &) {
                 message reversed;
                 for (std::string_view frame : request)
                     reversed.push_front (frame);
                 return reversed;
             };
         if (name == "name")
-            return [this] (const message &, const part &) { return message (command_.text ("worker")); };
+            return [this] (const message &, const in_hand &) { return message (command_.text ("worker")); };
         if (name == "stream")
-            return [] (const message &request, const part &partial) {
+            return [] (const message &request, const in_hand &hand) {
                 for (std::string_view frame : request)
-                    partial (frame);
+                    hand.partial (frame);
                 return message ("END");
             };
         if (name == "fail")
-            return [this] (const message &, const part &) -> message {
+            return [this] (const message &, const in_hand &) -> message {
                 throw majordomo::service_failure (static_cast<std::uint32_t> (command_.number ("code", 0)),
                                                   command_.text ("text"));
             };
         if (name == "raise")
-            return [this] (const message &, const part &) -> message { throw std::runtime_error (command_.text ("text")); };
+            return [this] (const message &, const in_hand &) -> message { throw std::runtime_error (command_.text ("text")); };
         if (name == "hold")
-            return [this] (const message &request, const part &) {
+            return [this] (const message &request, const in_hand &) {
                 event ("holding").field ("worker", command_.text ("worker")).field ("handled", handled_).send ();
                 std::unique_lock<std::mutex> lock (lock_);
                 changed_.wait (lock, [this] { return released_; });
                 return request.clone ();
             };
         if (name == "spin")
-            return [this] (const message &request, const part &) {
+            return [this] (const message &request, const in_hand &) {
                 const auto end = std::chrono::steady_clock::now () + std::chrono::milliseconds (command_.number ("spin_ms", 0));
                 while (std::chrono::steady_clock::now () < end) {
                 }
                 return request.clone ();
             };
+        if (name == "describe")
+            return [] (const message &request, const in_hand &hand) { return described (request, hand); };
+        if (name == "wait_cancel")
+            return [this] (const message &, const in_hand &hand) { return wait_cancel (hand); };
+        if (name == "retry")
+            return [this] (const message &request, const in_hand &hand) {
+                if (hand.attempt () < command_.number ("succeed_at", 2))
+                    throw majordomo::service_failure (503, "not yet", true);
+                return request.clone ();
+            };
         throw bad_command ("unknown behaviour " + name);
+    }
+
+    static majordomo::message described (const majordomo::message &request, const in_hand &hand)
+    {
+        const auto remaining = hand.remaining ().value_or (majordomo::milliseconds (-1));
+        majordomo::message reply ("{\"attempt\":" + std::to_string (hand.attempt ()) + ",\"remaining_ms\":"
+                                  + std::to_string (remaining.count ()) + ",\"properties\":" + body::flat (request) + '}');
+        for (const auto &[name, value] : request.properties ())
+            reply.set_property (name, value);
+        return reply;
+    }
+
+    majordomo::message wait_cancel (const in_hand &hand)
+    {
+        event ("holding").field ("worker", command_.text ("worker")).field ("handled", handled_).send ();
+        std::unique_lock<std::mutex> lock (lock_);
+        // It is released when the agent ends.
+        while (!hand.cancelled () && !released_)
+            changed_.wait_for (lock, std::chrono::milliseconds (5));
+        lock.unlock ();
+        if (hand.cancelled ())
+            event ("cancelled").field ("worker", command_.text ("worker")).send ();
+        return majordomo::message ("cancelled");
     }
 
     void serve (std::size_t index)
@@ -125,7 +178,7 @@ private:
                 majordomo::worker &worker = *blocking_[index];
                 worker.serve ([&] (const majordomo::message &request) {
                     ++handled_;
-                    return behave_ (request, [&] (majordomo::message part) { worker.partial (std::move (part)); });
+                    return behave_ (request, in_hand_of (worker));
                 });
             }
         } catch (const majordomo::error &failure) {
@@ -143,10 +196,9 @@ private:
         while (std::optional<majordomo::request> request = async_->recv ()) {
             ++handled_;
             try {
-                request->reply (behave_ (request->body (),
-                                         [&] (majordomo::message part) { request->partial (std::move (part)); }));
+                request->reply (behave_ (request->body (), in_hand_of (*request)));
             } catch (const majordomo::service_failure &failure) {
-                request->fail (failure.code (), failure.what ());
+                request->fail (failure.code (), failure.what (), failure.retryable ());
             } catch (const std::exception &failure) {
                 request->fail (500, failure.what ());
             }

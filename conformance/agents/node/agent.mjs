@@ -2,15 +2,17 @@
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 
-import { body, described, generated } from './body.mjs';
+import { body, described, flat, generated, properties } from './body.mjs';
 
 // The package as its users have it; from the project's folder, where nothing is installed beside the agent.
 const require = createRequire(new URL('../../../bindings-node/package.json', import.meta.url));
-const { Broker, Client, MajordomoError, ServiceError, Worker } = require('majordomo');
+const { Broker, Client, MajordomoError, Message, ServiceError, Worker } = require('majordomo');
 
 const clients = new Map();
 const workers = new Map();
 const brokers = new Map();
+/** For each request in progress, by the id of its command: what cancels it. */
+const running = new Map();
 
 function say(event) {
   process.stdout.write(`${JSON.stringify(event)}\n`);
@@ -26,6 +28,7 @@ function options(command, names) {
 }
 
 const requestNames = { timeout_ms: 'timeout', retries: 'retries', deadline_ms: 'deadline' };
+const onceNames = { ...requestNames, max_attempts: 'maxAttempts', fail_fast: 'failFast' };
 const clientNames = {
   ...requestNames,
   protocol: 'protocol',
@@ -41,6 +44,8 @@ const workerNames = {
   liveness: 'liveness',
   reconnect_ms: 'reconnect',
   concurrency: 'concurrency',
+  prefetch: 'prefetch',
+  keep_outcomes: 'keepOutcomes',
   max_message_bytes: 'maxMessageBytes',
   drain_timeout_ms: 'drainTimeout',
 };
@@ -48,6 +53,27 @@ const workerNames = {
 function named(map, name) {
   if (!map.has(name)) throw new Error(`nothing has the name ${name}`);
   return map.get(name);
+}
+
+/** Writes what happens to the connection of a client or a worker. */
+function watch(handle, command, of) {
+  if (!command.events) return;
+  for (const name of ['connected', 'disconnected', 'reconnecting', 'draining']) {
+    handle.on(name, (details) => say({ event: 'connection', [of]: command[of], name, ...details }));
+  }
+}
+
+/** Does `ask` with the options of one request, so that `cancel` finds it. */
+async function cancellable(command, ask) {
+  const controller = new AbortController();
+  running.set(command.id, controller);
+  const given = options(command, onceNames);
+  if (command.properties !== undefined) given.properties = properties(command.properties);
+  try {
+    return await ask({ ...given, signal: controller.signal });
+  } finally {
+    running.delete(command.id);
+  }
 }
 
 /** A worker with what the tests want to know of it and do to it. */
@@ -74,6 +100,27 @@ function startWorker(command) {
       await state.released;
       return request.body;
     },
+    describe: (request) => {
+      const { attempt, remaining } = request;
+      const remaining_ms = remaining === undefined ? -1 : Math.floor(remaining);
+      const text = JSON.stringify({ attempt, remaining_ms, properties: flat(request.properties) });
+      return new Message(text, { properties: request.properties });
+    },
+    wait_cancel: async (request) => {
+      const { signal } = request;
+      const cancelled = new Promise((resolve) => {
+        if (signal.aborted) resolve();
+        else signal.addEventListener('abort', resolve, { once: true });
+      });
+      say({ event: 'holding', worker: command.worker, handled: state.handled });
+      await cancelled;
+      say({ event: 'cancelled', worker: command.worker });
+      return request.body;
+    },
+    retry: (request) => {
+      if (request.attempt >= command.succeed_at) return request.body;
+      throw new ServiceError(503, 'try again', { retryable: true });
+    },
     spin: (request) => {
       const end = performance.now() + command.spin_ms;
       while (performance.now() < end);
@@ -94,6 +141,7 @@ function startWorker(command) {
   state.worker.closed.catch(({ kind, number, message }) => {
     say({ event: 'worker_ended', worker: command.worker, kind, number, text: message });
   });
+  watch(state.worker, command, 'worker');
   workers.set(command.worker, state);
 }
 
@@ -125,23 +173,30 @@ async function requestMany(command) {
 /** What each command does; its result is the closing event. */
 const commands = {
   async open_client(command) {
-    clients.set(command.client, await Client.connect(command.endpoint, options(command, clientNames)));
+    const client = await Client.connect(command.endpoint, options(command, clientNames));
+    watch(client, command, 'client');
+    clients.set(command.client, client);
   },
   async request(command) {
     const client = named(clients, command.client);
-    const reply = await client.request(command.service, body(command), options(command, requestNames));
+    const reply = await cancellable(command, (given) => client.request(command.service, body(command), given));
     return { event: 'reply', ...described(reply) };
   },
   async stream(command) {
     const client = named(clients, command.client);
     let parts = 0;
-    for await (const part of client.stream(command.service, body(command), options(command, requestNames))) {
-      parts += 1;
-      say({ event: 'part', id: command.id, ...described(part) });
-    }
+    await cancellable(command, async (given) => {
+      for await (const part of client.stream(command.service, body(command), given)) {
+        parts += 1;
+        say({ event: 'part', id: command.id, ...described(part) });
+      }
+    });
     return { event: 'end', parts };
   },
   request_many: requestMany,
+  cancel(command) {
+    named(running, command.request).abort();
+  },
   async close_client(command) {
     await named(clients, command.client).close();
     clients.delete(command.client);
@@ -180,9 +235,10 @@ async function obey(command) {
     say({ event: 'ok', ...closing, id });
   } catch (error) {
     if (error instanceof MajordomoError) {
-      const { kind, number, serviceCode } = error;
+      const { kind, number, retryable, serviceCode } = error;
       const text = error.text ?? error.message;
-      say({ event: 'error', id, kind, number, ...(serviceCode === undefined ? {} : { service_code: serviceCode }), text });
+      const service = serviceCode === undefined ? {} : { service_code: serviceCode };
+      say({ event: 'error', id, kind, number, retryable, ...service, text });
     } else {
       say({ event: 'failed', id, text: String(error?.message ?? error) });
     }

@@ -23,7 +23,20 @@ export function described(frames) {
     sizes: frames.map((frame) => frame.length),
     crc32: frames.map(crc32),
     body: total > DESCRIBED_WHOLE ? null : frames.map((frame) => frame.toString('base64')),
+    ...(Object.keys(frames.properties).length === 0 ? {} : { properties: flat(frames.properties) }),
   };
+}
+
+/** Properties as a flat list of names and base64 values. */
+export function flat(properties) {
+  return Object.entries(properties).flatMap(([name, value]) => [name, value.toString('base64')]);
+}
+
+/** The properties of such a list. */
+export function properties(list) {
+  const given = Object.create(null);
+  for (let index = 0; index + 1 < list.length; index += 2) given[list[index]] = Buffer.from(list[index + 1], 'base64');
+  return given;
 }
 
 // Node has `zlib.crc32` from 22 on.

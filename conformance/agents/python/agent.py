@@ -39,6 +39,12 @@ class Agent:
     def request_many(self, command: Command) -> None:
         named(self.clients, command["client"]).request_many(command)
 
+    def cancel(self, command: Command) -> None:
+        clients = [named(self.clients, command["client"])] if "client" in command else list(self.clients.values())
+        if not any([client.cancel(command) for client in clients]):
+            raise BadCommand(f"no request {command['request']!r} of an async client is in progress (unsupported otherwise)")
+        ok(command)
+
     def close_client(self, command: Command) -> None:
         taken(self.clients, command["client"]).close()
         ok(command)

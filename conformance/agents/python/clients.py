@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import majordomo
 import majordomo.aio
-from lines import OUT, Command, body_of, options_of, pattern
+from lines import OUT, Command, body_of, options_of, pattern, properties_of
 from loop import run
 
 CLIENT_SECONDS = ("timeout", "deadline", "reconnect_min", "reconnect_max")
 CLIENT_NUMBERS = ("retries", "max_message_bytes")
 ASYNC_CLIENT_NUMBERS = (*CLIENT_NUMBERS, "max_in_flight", "max_waiting")
 REQUEST_SECONDS = ("timeout", "deadline")
-REQUEST_NUMBERS = ("retries",)
+REQUEST_NUMBERS = ("retries", "max_attempts")
 
 
 def request_options(command: Command) -> dict[str, Any]:
-    return options_of(command, REQUEST_SECONDS, REQUEST_NUMBERS)
+    return {
+        **options_of(command, REQUEST_SECONDS, REQUEST_NUMBERS),
+        "fail_fast": command.get("fail_fast", False),
+        "properties": properties_of(command),
+    }
+
+
+def listener(command: Command) -> Callable[[majordomo.Event], None] | None:
+    return OUT.connection("client", command["client"]) if command.get("events") else None
 
 
 class Many:
@@ -56,7 +65,9 @@ def numbered(number: int, size: int) -> list[bytes]:
 class BlockingClient:
     def __init__(self, command: Command) -> None:
         options = options_of(command, CLIENT_SECONDS, CLIENT_NUMBERS)
-        self.client = majordomo.Client(command["endpoint"], protocol=command.get("protocol"), **options)
+        self.client = majordomo.Client(
+            command["endpoint"], protocol=command.get("protocol"), on_event=listener(command), **options
+        )
 
     def request(self, command: Command) -> None:
         OUT.body("reply", command, self.client.request(command["service"], body_of(command), **request_options(command)))
@@ -78,6 +89,10 @@ class BlockingClient:
                 many.count_error(failure)
         many.report(command)
 
+    def cancel(self, command: Command) -> bool:
+        """A blocking client has nothing to cancel."""
+        return False
+
     def close(self) -> None:
         self.client.close()
 
@@ -87,17 +102,41 @@ class AsyncClient:
 
     def __init__(self, command: Command) -> None:
         options = options_of(command, CLIENT_SECONDS, ASYNC_CLIENT_NUMBERS)
-        self.client = majordomo.aio.Client(command["endpoint"], protocol=command.get("protocol"), **options)
+        self.running: dict[int, asyncio.Task[None]] = {}
+        self.client = run(self._open(command, options))
+
+    async def _open(self, command: Command, options: dict[str, Any]) -> majordomo.aio.Client:
+        # On the loop, whose thread is told of events.
+        return majordomo.aio.Client(
+            command["endpoint"], protocol=command.get("protocol"), on_event=listener(command), **options
+        )
+
+    def cancel(self, command: Command) -> bool:
+        """Cancel the request; whether it is one of this client's."""
+        return run(self._cancel(command))
+
+    async def _cancel(self, command: Command) -> bool:
+        task = self.running.get(command["request"])
+        return task is not None and task.cancel()
+
+    async def _cancellable(self, command: Command, asking: Coroutine[Any, Any, None]) -> None:
+        task = self.running[command["id"]] = asyncio.ensure_future(asking)
+        try:
+            await task
+        except asyncio.CancelledError:
+            raise majordomo.Cancelled("the request was cancelled") from None
+        finally:
+            del self.running[command["id"]]
 
     def request(self, command: Command) -> None:
-        run(self._request(command))
+        run(self._cancellable(command, self._request(command)))
 
     async def _request(self, command: Command) -> None:
         reply = await self.client.request(command["service"], body_of(command), **request_options(command))
         OUT.body("reply", command, reply)
 
     def stream(self, command: Command) -> None:
-        run(self._stream(command))
+        run(self._cancellable(command, self._stream(command)))
 
     async def _stream(self, command: Command) -> None:
         parts = 0

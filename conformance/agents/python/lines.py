@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import majordomo
@@ -15,6 +15,19 @@ import majordomo
 Command = dict[str, Any]
 PATTERN = bytes(range(251))
 BODY_SHOWN_UP_TO = 65536
+
+
+def flat(properties: Mapping[str, bytes]) -> list[str]:
+    """Return properties as they are on a line: each name, then its value in base64."""
+    return [text for name, value in properties.items() for text in (name, base64.b64encode(value).decode())]
+
+
+def properties_of(command: Command) -> dict[str, bytes] | None:
+    """Return the properties that a command gives."""
+    given = command.get("properties")
+    if given is None:
+        return None
+    return {name: base64.b64decode(value) for name, value in zip(given[::2], given[1::2])}
 
 
 class BadCommand(Exception):
@@ -31,7 +44,7 @@ class Output:
         line = json.dumps({"event": event, **{name: value for name, value in fields.items() if value is not None}})
         self.line(line)
 
-    def body(self, event: str, command: Command, message: Sequence[bytes]) -> None:
+    def body(self, event: str, command: Command, message: majordomo.Message) -> None:
         shown = sum(map(len, message)) <= BODY_SHOWN_UP_TO
         fields = {
             "event": event,
@@ -40,7 +53,18 @@ class Output:
             "crc32": [zlib.crc32(frame) for frame in message],
             "body": [base64.b64encode(frame).decode() for frame in message] if shown else None,
         }
+        if message.properties:
+            fields["properties"] = flat(message.properties)
         self.line(json.dumps(fields))
+
+    def connection(self, role: str, name: str) -> Callable[[majordomo.Event], None]:
+        """Return a listener that tells the connection events of a client or a worker of this name."""
+
+        def tell(event: majordomo.Event) -> None:
+            fields = {role: name, "name": event.name, "endpoint": event.endpoint}
+            self.event("connection", **fields, protocol=event.protocol, reason=event.reason)
+
+        return tell
 
     def error(self, command: Command, failure: majordomo.MajordomoError) -> None:
         if isinstance(failure, majordomo.ServiceError):
@@ -51,9 +75,17 @@ class Output:
                 number=failure.code,
                 service_code=failure.service_code,
                 text=failure.text,
+                retryable=failure.retryable,
             )
         else:
-            self.event("error", id=command["id"], kind=failure.kind, number=failure.code, text=str(failure))
+            self.event(
+                "error",
+                id=command["id"],
+                kind=failure.kind,
+                number=failure.code,
+                text=str(failure),
+                retryable=failure.retryable,
+            )
 
     def line(self, line: str) -> None:
         with self._lock:

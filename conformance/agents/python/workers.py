@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import threading
 import time
@@ -12,11 +13,15 @@ from typing import Any
 
 import majordomo
 import majordomo.aio
-from lines import OUT, BadCommand, Command, options_of
+from lines import OUT, BadCommand, Command, flat, options_of
 from loop import LOOP, run
 
 WORKER_SECONDS = ("heartbeat", "reconnect", "drain_timeout")
-WORKER_NUMBERS = ("liveness", "max_message_bytes")
+WORKER_NUMBERS = ("liveness", "max_message_bytes", "prefetch", "keep_outcomes")
+
+
+def listener(command: Command) -> Callable[[majordomo.Event], None] | None:
+    return OUT.connection("worker", command["worker"]) if command.get("events") else None
 
 
 class Behaviour:
@@ -68,6 +73,22 @@ class Behaviour:
         sys.setswitchinterval(interval)
         return request.body
 
+    def describe(self, request: majordomo.Request) -> majordomo.Message:
+        remaining = -1 if request.remaining is None else round(request.remaining * 1000)
+        told = {"attempt": request.attempt, "remaining_ms": remaining, "properties": flat(request.properties)}
+        return majordomo.Message(json.dumps(told), properties=request.properties)
+
+    def wait_cancel(self, request: majordomo.Request) -> Any:
+        OUT.event("holding", worker=self.command["worker"], handled=self.handled)
+        request.wait_cancelled()
+        OUT.event("cancelled", worker=self.command["worker"])
+        return request.body
+
+    def retry(self, request: majordomo.Request) -> majordomo.Message:
+        if request.attempt < self.command["succeed_at"]:
+            raise majordomo.ServiceError(503, "not yet", retryable=True)
+        return request.body
+
     def release(self) -> None:
         self.released.set()
 
@@ -86,7 +107,13 @@ class BlockingWorker:
         self.behaviour = Behaviour(command)
         options = options_of(command, WORKER_SECONDS, WORKER_NUMBERS)
         self.workers = [
-            majordomo.Worker(command["endpoint"], command["service"], protocol=command.get("protocol"), **options)
+            majordomo.Worker(
+                command["endpoint"],
+                command["service"],
+                protocol=command.get("protocol"),
+                on_event=listener(command),
+                **options,
+            )
             for _ in range(command.get("concurrency", 1))
         ]
         self.threads = [threading.Thread(target=self._serve, args=(worker,), daemon=True) for worker in self.workers]
@@ -133,6 +160,13 @@ class AsyncBehaviour(Behaviour):
         await self.released_on_loop.wait()
         return request.body
 
+    async def wait_cancel(self, request: majordomo.Request) -> Any:
+        OUT.event("holding", worker=self.command["worker"], handled=self.handled)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            OUT.event("cancelled", worker=self.command["worker"])
+
     def release(self) -> None:
         LOOP.call_soon_threadsafe(self.released_on_loop.set)
 
@@ -151,6 +185,7 @@ class AsyncWorker:
             command["service"],
             protocol=command.get("protocol"),
             concurrency=command.get("concurrency"),
+            on_event=listener(command),
             **options_of(command, WORKER_SECONDS, WORKER_NUMBERS),
         )
         await self.worker.__aenter__()

@@ -3,16 +3,14 @@
 //! What a turn asks and what has arrived is handed to the machine first; what that leads to is done once at the end of the
 //! turn, see [`Asker::settle`]. So messages go out and callers are woken in batches.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use foldhash::fast::FixedState;
 
 use crate::error::{Error, ErrorKind};
 use crate::event::ConnectionEvent;
 use crate::identity::identity;
 use crate::options::{ClientOptions, Protocol};
+use crate::proto::Window;
 use crate::proto::mdp::Version;
 use crate::proto::session::{Asked, Session, SessionConfig, SessionOutput};
 use crate::transport::{Dealer, DealerOptions, Received};
@@ -44,7 +42,7 @@ struct Talk {
     session: Session,
     link: Link,
     dealer: DealerOptions,
-    callers: HashMap<u64, Caller, FixedState>,
+    callers: Window<Caller>,
     /// Whether requests go to the pool, as long as that is not stale.
     found_older: bool,
     /// Whether the end of the turn sees to this client.
@@ -83,7 +81,7 @@ impl Asker {
     /// Gives a request up, wherever it is.
     pub(super) fn cancel(&mut self, io: &mut Io, id: u64) {
         if let Some(talk) = &mut self.talk
-            && talk.callers.contains_key(&id)
+            && talk.callers.get(id).is_some()
         {
             let error = Error::new(ErrorKind::Cancelled, "the request was cancelled");
             talk.session.cancel(io.now, id, error);
@@ -189,7 +187,7 @@ impl Asker {
                 }
                 SessionOutput::Partial { number, part } => talk.partial(io, number, part),
                 SessionOutput::Done { number, outcome } => {
-                    if let Some(caller) = talk.callers.remove(&number) {
+                    if let Some(caller) = talk.callers.remove(number) {
                         caller.done(outcome, &mut io.wakes);
                     }
                 }
@@ -225,7 +223,7 @@ impl Asker {
         let (Some(talk), Some(pool)) = (&mut self.talk, &mut self.pool) else { return };
         talk.found_older = true;
         for (id, asked) in requests {
-            if let Some(caller) = talk.callers.remove(&id) {
+            if let Some(caller) = talk.callers.remove(id) {
                 pool.call(io, id, Call { asked, caller });
             }
         }
@@ -251,7 +249,7 @@ impl Talk {
                 reconnect_max: options.reconnect_max,
                 max_message_bytes: options.max_message_bytes,
             },
-            callers: HashMap::default(),
+            callers: Window::default(),
             found_older: false,
             unsettled: false,
             timer: None,
@@ -259,7 +257,10 @@ impl Talk {
     }
 
     fn start(&mut self, io: &mut Io, client: u64, id: u64, call: Call) {
-        self.callers.insert(id, call.caller);
+        if let Err(caller) = self.callers.push(id, call.caller) {
+            let error = Error::new(ErrorKind::Internal, format!("request {id} comes after a later one"));
+            return caller.done(Err(error), &mut io.wakes);
+        }
         self.session.start(io.now, id, call.asked);
         self.touch(io, client);
     }
@@ -274,7 +275,7 @@ impl Talk {
 
     /// Others share the connection, so a stream that is not read cannot stop it: it fails when too much waits in it.
     fn partial(&mut self, io: &mut Io, number: u64, part: crate::message::Message) {
-        let Some(caller) = self.callers.get(&number) else { return };
+        let Some(caller) = self.callers.get(number) else { return };
         if !caller.shared_partial(part, &mut io.wakes) {
             let error = Error::new(
                 ErrorKind::QueueFull,

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -46,6 +46,7 @@ struct Core {
     options: Arc<ClientOptions>,
     load: Arc<Load>,
     closed: AtomicBool,
+    last_service: Mutex<Arc<str>>,
 }
 
 impl Client {
@@ -68,7 +69,14 @@ impl Client {
         let options = Arc::new(options);
         let load = Load::new(options.max_in_flight.saturating_add(options.max_waiting));
         runtime.queue().push(Command::OpenClient { client: id, options: options.clone(), load: load.clone() });
-        let core = Core { runtime, id, load, options, closed: AtomicBool::new(false) };
+        let core = Core {
+            runtime,
+            id,
+            load,
+            options,
+            closed: AtomicBool::new(false),
+            last_service: Mutex::new(Arc::from("")),
+        };
         Ok(Client { core: Arc::new(core) })
     }
 
@@ -199,7 +207,7 @@ impl Core {
         };
         let caller = Caller::new(to, Some(permit));
         let asked = Asked {
-            service: service.to_owned(),
+            service: self.name_of(service),
             body,
             options: options.clone(),
             mode: caller.mode(),
@@ -207,6 +215,16 @@ impl Core {
         };
         let call = Call { asked, caller };
         Ok(self.queue().push_numbered(|id| Command::Call { client: self.id, id, call }))
+    }
+
+    /// The service's name, shared with the last request where that asked the same: most clients ask few services, and a
+    /// string of its own for each request would be made on one thread and freed on another.
+    fn name_of(&self, service: &str) -> Arc<str> {
+        let mut last = self.last_service.lock().unwrap_or_else(PoisonError::into_inner);
+        if **last != *service {
+            *last = Arc::from(service);
+        }
+        last.clone()
     }
 
     fn admit(&self, service: &str, body: &Message, options: &RequestOptions) -> Result<Permit> {

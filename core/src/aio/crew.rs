@@ -48,6 +48,8 @@ pub(super) struct Crew {
 struct Session {
     machine: Machine,
     link: Link,
+    /// Whether the end of the turn sees to what it has to send.
+    touched: bool,
     answers: Arc<Answers>,
     timer: Option<Instant>,
 }
@@ -136,6 +138,15 @@ impl Crew {
         }
     }
 
+    /// Sends what the turn has led to.
+    pub(super) fn flush(&mut self, io: &mut Io, index: usize) {
+        let Some(session) = self.sessions.get_mut(&index) else { return };
+        session.touched = false;
+        session.flush(io.now);
+        session.answers.room.set_unsent(session.link.unsent_cost());
+        self.settle(io, index);
+    }
+
     /// A session's moment has come.
     pub(super) fn session_due(&mut self, io: &mut Io, index: usize) {
         // A heartbeat may be there already: only what is missing after this is silence.
@@ -176,6 +187,7 @@ impl Crew {
         let session = Session {
             machine: Machine::new(config, now, seed()),
             link: Link::default(),
+            touched: false,
             answers: self.desk.answers(),
             timer: None,
         };
@@ -233,9 +245,16 @@ impl Crew {
                 }
                 WorkerOutput::Send(frames) => {
                     session.link.send(frames);
-                    session.flush(io.now);
+                    if !session.touched {
+                        // What this turn leads to goes out together at its end.
+                        session.touched = true;
+                        io.unsent.push((self.id, index));
+                    }
                 }
-                WorkerOutput::Close => session.link.close(),
+                WorkerOutput::Close => {
+                    session.flush(io.now);
+                    session.link.close();
+                }
                 WorkerOutput::Request { number, body, attempt, deadline, key: _ } => {
                     let delivered = Delivered { id: join(index, number), body, attempt, deadline };
                     self.desk.request(delivered, &session.answers, &mut io.wakes);
@@ -248,13 +267,12 @@ impl Crew {
                     }
                 }
                 WorkerOutput::Closed => {
+                    session.flush(io.now);
                     session.link.close();
                     closed = true;
                 }
             }
         }
-        let cost = session.link.unsent_cost();
-        session.answers.room.set_unsent(cost);
         let protocol = session.machine.protocol();
         if let Some(protocol) = protocol {
             session.answers.set_protocol(protocol);

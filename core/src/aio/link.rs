@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::error::Result;
+use crate::proto::mdpx;
 use crate::transport::{Dealer, DealerOptions, Received};
 
 /// What a frame costs besides its bytes.
@@ -47,7 +48,9 @@ impl Link {
     pub(super) fn flush(&mut self) -> Result<usize> {
         let mut sent = 0;
         if let Some(dealer) = &self.dealer {
-            while let Some(frames) = self.unsent.front() {
+            loop {
+                mdpx::join_first(&mut self.unsent);
+                let Some(frames) = self.unsent.front() else { break };
                 if !dealer.try_send(frames)? {
                     break;
                 }

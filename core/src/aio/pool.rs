@@ -443,7 +443,7 @@ mod tests {
         let mut peers = Vec::new();
         for id in 0..2 {
             let asked = Asked {
-                service: "echo".to_owned(),
+                service: "echo".into(),
                 body: Message::from("hi"),
                 options: RequestOptions { deadline: Some(Duration::from_secs(20)), ..RequestOptions::default() },
                 mode: ReplyMode::Whole,

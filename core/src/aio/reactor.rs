@@ -40,11 +40,19 @@ pub(super) struct Io {
     pub(super) wakes: Wakes,
     /// Clients whose machines want something done at the end of the turn.
     pub(super) unsettled: Vec<u64>,
+    /// Workers' sessions that have something to send at the end of the turn.
+    pub(super) unsent: Vec<(u64, usize)>,
 }
 
 impl Io {
     pub(super) fn new() -> Io {
-        Io { now: Instant::now(), timers: Timers::default(), wakes: Wakes::default(), unsettled: Vec::new() }
+        Io {
+            now: Instant::now(),
+            timers: Timers::default(),
+            wakes: Wakes::default(),
+            unsettled: Vec::new(),
+            unsent: Vec::new(),
+        }
     }
 }
 
@@ -207,6 +215,9 @@ impl Reactor {
     fn settle(&mut self) {
         while let Some(client) = self.io.unsettled.pop() {
             self.with_asker(client, Asker::settle);
+        }
+        while let Some((worker, session)) = self.io.unsent.pop() {
+            self.with_crew(worker, |crew, io| crew.flush(io, session));
         }
     }
 

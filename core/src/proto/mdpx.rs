@@ -3,6 +3,7 @@
 //! A message is one header frame and the body's frames behind it. A small body is packed into the header frame, because
 //! frames are what costs on the way. Numbers are big-endian.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
@@ -179,6 +180,9 @@ pub enum Command<'a> {
     Drain,
     /// Either way: the sender is alive.
     Heartbeat,
+    /// Either way: several messages in one, packed as the frames of a body are. An empty one says that its sender takes
+    /// such messages.
+    Batch,
     /// Either way: the sender wants nothing more to do with this connection.
     Disconnect {
         /// Number of the error kind that says why; 0 for an ordinary end.
@@ -221,6 +225,7 @@ mod code {
     pub(super) const DRAIN: u8 = 0x19;
     pub(super) const HEARTBEAT: u8 = 0x21;
     pub(super) const DISCONNECT: u8 = 0x22;
+    pub(super) const BATCH: u8 = 0x23;
 }
 
 /// A header frame that was read.
@@ -307,6 +312,7 @@ fn may_have_body(command: &Command<'_>) -> bool {
             | Command::Final { .. }
             | Command::WorkerPartial { .. }
             | Command::WorkerFinal { .. }
+            | Command::Batch
     )
 }
 
@@ -367,6 +373,7 @@ fn read_command<'a>(
         code::WORKER_ERROR => Command::WorkerError { delivery: fields.u64()?, failure: fields.failure(retryable)? },
         code::DRAIN => Command::Drain,
         code::HEARTBEAT => Command::Heartbeat,
+        code::BATCH => Command::Batch,
         code::DISCONNECT => Command::Disconnect { kind: fields.u8()?, text: fields.text()? },
         _ => return Err("an unknown command"),
     })
@@ -492,6 +499,7 @@ fn write_command(out: &mut Vec<u8>, command: &Command<'_>) -> (u8, u8) {
         Command::WorkerError { delivery, failure } => write_failure(out, code::WORKER_ERROR, delivery, failure),
         Command::Drain => (code::DRAIN, 0),
         Command::Heartbeat => (code::HEARTBEAT, 0),
+        Command::Batch => (code::BATCH, 0),
         Command::Disconnect { kind, text } => {
             out.push(kind);
             write_text(out, text);
@@ -588,6 +596,14 @@ impl Layout {
         &header[self.properties.0 as usize..self.properties.1 as usize]
     }
 
+    /// The messages of a BATCH, each a header frame of its own.
+    pub fn messages(self, header: &Bytes) -> impl Iterator<Item = Bytes> + use<> {
+        // Copied, so that a small message does not keep a large one alive.
+        let packed = self.packed(header).unwrap_or_default();
+        let messages: Vec<Bytes> = unpack(packed).map(Bytes::copy_from_slice).collect();
+        messages.into_iter()
+    }
+
     /// How many bytes the packed body takes in a header frame of `header` bytes; `None` where frames follow.
     pub fn packed_len(self, header: usize) -> Option<usize> {
         self.packed.map(|start| header.saturating_sub(start.get() as usize))
@@ -621,6 +637,63 @@ impl Layout {
         }
         Message::from_iter(frames).with_properties(properties)
     }
+}
+
+/// A message of several takes at most so many bytes.
+pub const MAX_BATCH: usize = 32 << 10;
+
+/// Whether a message may be one of several in a BATCH: it is one frame, of moderate size, and no BATCH itself.
+pub fn may_join<F: AsRef<[u8]>>(message: &[F]) -> bool {
+    match message {
+        [header] => {
+            let header = header.as_ref();
+            header.len() <= PACK_LIMIT && is_header(header) && header[MAGIC.len()] != code::BATCH
+        }
+        _ => false,
+    }
+}
+
+/// Length of a BATCH without messages.
+pub const BATCH_HEADER: usize = MAGIC.len() + 2;
+
+/// Calls `see` with what a header frame says, or with what each message of a BATCH says.
+pub fn each_message<'a>(header: &'a [u8], followers: usize, mut see: impl FnMut(Command<'a>)) {
+    match read(header, followers) {
+        Ok(Header { command: Command::Batch, layout }) => {
+            let messages = unpack(layout.packed(header).unwrap_or_default());
+            messages.filter_map(|message| read(message, 0).ok()).for_each(|message| see(message.command));
+        }
+        Ok(Header { command, .. }) => see(command),
+        Err(_) => {}
+    }
+}
+
+/// Begins a BATCH in `out`; [`pack`] appends messages to it.
+pub fn begin_batch(out: &mut Vec<u8>) {
+    out.clear();
+    write(out, &Command::Batch, &[]);
+}
+
+/// Makes one message of the first ones that wait, where there are several that may be joined.
+pub fn join_first(waiting: &mut VecDeque<Vec<Bytes>>) {
+    let mut count = 0;
+    let mut size = 0;
+    for message in waiting.iter().take_while(|message| may_join(message)) {
+        size += packed_len(message);
+        if size > MAX_BATCH {
+            break;
+        }
+        count += 1;
+    }
+    if count < 2 {
+        return;
+    }
+    let mut batch = Vec::with_capacity(size.min(MAX_BATCH) + 8);
+    begin_batch(&mut batch);
+    for message in waiting.drain(..count) {
+        pack(&mut batch, 0, &message);
+    }
+    waiting.push_front(vec![batch.into()]);
 }
 
 /// The frames of a message with this body.

@@ -19,3 +19,4 @@ pub mod worker;
 
 pub use frame::{Frame, Frames, RoutingId};
 pub use mdp::is_service_name;
+pub(crate) use window::Window;

@@ -5,11 +5,11 @@
 //! none is taken back. Each queue is swept when most of it is dead.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use foldhash::fast::FixedState;
 
 use crate::error::{Error, ErrorKind, ServiceError};
 use crate::event::ConnectionEvent;
@@ -20,6 +20,7 @@ use super::client::{ReplyMode, call_limit};
 use super::discovery::{self, Discovery, Spoken};
 use super::mdp::Version;
 use super::mdpx::{self, Command, Failure, Header, SessionId};
+use super::window::Window;
 
 /// How many intervals of silence mean that the broker is gone.
 const LIVENESS: u8 = 3;
@@ -86,7 +87,7 @@ pub struct Identity {
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The service's name.
-    pub service: String,
+    pub service: Arc<str>,
     /// The body.
     pub body: Message,
     /// What is different for this request.
@@ -152,7 +153,7 @@ pub struct Session {
     /// State of the generator that spreads the pauses (xorshift64).
     random: u64,
     /// Everything that has no outcome.
-    requests: HashMap<u64, Request, FixedState>,
+    requests: Window<Request>,
     /// Numbers that are to be sent on this connection, rising; some have ended.
     queue: VecDeque<u64>,
     /// Numbers that were sent on this connection, rising, each below those of `queue`; some have ended.
@@ -197,8 +198,8 @@ enum Stage {
     Pausing(Instant),
     /// The broker is asked what it speaks. Until the question is out, the moment bounds the wait for the connection.
     Asking { discovery: Discovery, connect_by: Option<Instant> },
-    /// HELLO waits for its WELCOME until this moment.
-    Greeting(Instant),
+    /// HELLO waits for its WELCOME until this moment; whether it is out.
+    Greeting { until: Instant, is_out: bool },
     /// Requests go out.
     Ready,
 }
@@ -240,7 +241,7 @@ impl Session {
             failures: 0,
             trouble: String::new(),
             random: u64::from_ne_bytes(seed) | 1,
-            requests: HashMap::default(),
+            requests: Window::default(),
             queue: VecDeque::new(),
             sent: VecDeque::new(),
             outstanding: 0,
@@ -305,7 +306,8 @@ impl Session {
         }
         self.deadlines.push(Reverse((request.deadline, number)));
         let was_idle = self.requests.is_empty();
-        self.requests.insert(number, request);
+        // The number is above all others, so this is taken.
+        let _ = self.requests.push(number, request);
         self.queue.push_back(number);
         match self.stage {
             Stage::Ready => self.pump(now),
@@ -319,7 +321,7 @@ impl Session {
 
     /// Gives a request up: `error` is its outcome, and the broker is told. Without such a request nothing happens.
     pub fn cancel(&mut self, now: Instant, number: u64, error: Error) {
-        let Some(request) = self.requests.remove(&number) else { return };
+        let Some(request) = self.requests.remove(number) else { return };
         self.forget(number, &request);
         self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) });
         // Outcomes of later numbers may have waited for this one to be acknowledged.
@@ -349,7 +351,10 @@ impl Session {
                     discovery.handle_sent(now);
                 }
             }
-            Stage::Greeting(until) => *until = (*until).max(now + self.config.timeout),
+            Stage::Greeting { until, is_out } => {
+                *until = (*until).max(now + self.config.timeout);
+                *is_out = true;
+            }
             Stage::Idle | Stage::Pausing(_) | Stage::Ready => {}
         }
     }
@@ -365,14 +370,23 @@ impl Session {
         let mut frames = frames.into_iter();
         let Some(header) = frames.next() else { return self.strays += 1 };
         let Ok(Header { command, layout }) = mdpx::read(&header, frames.len()) else { return self.strays += 1 };
+        if command == Command::Batch {
+            // One of them may end the connection: the rest is dropped with it.
+            return layout.messages(&header).filter(|message| mdpx::may_join(&[message])).for_each(|message| {
+                self.handle_message(now, vec![message]);
+            });
+        }
         match (self.stage, command) {
-            (Stage::Greeting(_), Command::ClientWelcome { resumed, heartbeat_ms, liveness, credit, max_message }) => {
+            (
+                Stage::Greeting { .. },
+                Command::ClientWelcome { resumed, heartbeat_ms, liveness, credit, max_message },
+            ) => {
                 self.patience = Duration::from_millis(u64::from(heartbeat_ms.max(1))) * u32::from(liveness.max(1));
                 self.credit = usize::try_from(credit).unwrap_or(usize::MAX).clamp(1, self.config.max_in_flight.max(1));
                 self.max_message = max_message;
                 self.welcome(now, resumed);
             }
-            (Stage::Greeting(_) | Stage::Ready, Command::Disconnect { text, .. }) => {
+            (Stage::Greeting { .. } | Stage::Ready, Command::Disconnect { text, .. }) => {
                 let reason = if text.is_empty() { "the broker has closed the connection" } else { text }.to_owned();
                 self.lost(now, reason);
             }
@@ -392,7 +406,10 @@ impl Session {
             (Stage::Ready, Command::Error { number, failure }) => {
                 self.answered(now);
                 let error = error(failure);
-                if self.requests.get(&number).is_some_and(|request| request.was_sent) {
+                if let Some(request) = self.requests.get(number).filter(|request| request.was_sent) {
+                    // The broker has seen it a little earlier than the client: it is the caller's own time that is over.
+                    let late = error.kind() == ErrorKind::Expired && request.deadline <= now;
+                    let error = if late { self.late(request) } else { error };
                     self.finish(now, number, Err(error));
                 } else {
                     self.strays += 1;
@@ -434,7 +451,7 @@ impl Session {
                     }
                 }
             }
-            Stage::Greeting(until) if until <= now => {
+            Stage::Greeting { until, .. } if until <= now => {
                 self.trouble = "no answer to HELLO came".to_owned();
                 self.give_way(now);
             }
@@ -450,7 +467,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let stage = match &self.stage {
             Stage::Idle => None,
-            Stage::Pausing(until) | Stage::Greeting(until) => Some(*until),
+            Stage::Pausing(until) | Stage::Greeting { until, .. } => Some(*until),
             Stage::Asking { discovery, connect_by } => Some(connect_by.unwrap_or(discovery.due())),
             Stage::Ready => self.silence_due.into_iter().chain(self.ack_due).min(),
         };
@@ -492,8 +509,9 @@ impl Session {
                     heartbeat_ms: milliseconds(heartbeat),
                     liveness: LIVENESS,
                 });
-                self.stage = Stage::Greeting(now + self.config.timeout);
+                self.stage = Stage::Greeting { until: now + self.config.timeout, is_out: false };
                 self.outputs.push_back(SessionOutput::Send(hello));
+                self.outputs.push_back(SessionOutput::Send(mdpx::control(&Command::Batch)));
             }
             Spoken::Mdp(version) => self.hand_over(version),
         }
@@ -534,7 +552,7 @@ impl Session {
     /// The broker has forgotten the session: what cannot be repeated fails, the rest begins anew.
     fn begin_anew(&mut self) {
         self.acked = 0;
-        self.requests.retain(|&number, request| match request.is_repeatable() {
+        self.requests.retain(|number, request| match request.is_repeatable() {
             Ok(()) => {
                 request.joined = None;
                 request.parts = 0;
@@ -603,7 +621,7 @@ impl Session {
     fn unsend(&mut self) {
         let sent = std::mem::take(&mut self.sent);
         for number in sent.into_iter().rev() {
-            if let Some(request) = self.requests.get_mut(&number) {
+            if let Some(request) = self.requests.get_mut(number) {
                 request.on_wire = false;
                 self.queue.push_front(number);
             }
@@ -627,7 +645,7 @@ impl Session {
 
     /// The session is done with a request that its broker may still have, should it be found again.
     fn drop_request(&mut self, number: u64) -> Option<Request> {
-        let request = self.requests.remove(&number)?;
+        let request = self.requests.remove(number)?;
         if request.was_sent {
             self.given_up.push(number);
         }
@@ -636,9 +654,7 @@ impl Session {
 
     /// Every request's number, rising.
     fn take_numbers(&self) -> Vec<u64> {
-        let mut numbers: Vec<u64> = self.requests.keys().copied().collect();
-        numbers.sort_unstable();
-        numbers
+        self.requests.iter().map(|(number, _)| number).collect()
     }
 
     fn endpoint_name(&self) -> String {
@@ -656,13 +672,13 @@ impl Session {
         while self.outstanding < self.credit
             && let Some(number) = self.queue.pop_front()
         {
-            let Some(request) = self.requests.get_mut(&number) else { continue };
+            let Some(request) = self.requests.get_mut(number) else { continue };
             if request.asked.body.byte_len() as u64 > self.max_message {
                 let error = Error::new(
                     ErrorKind::TooLarge,
                     format!("the broker takes requests of up to {} bytes", self.max_message),
                 );
-                self.requests.remove(&number);
+                self.requests.remove(number);
                 self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) });
                 continue;
             }
@@ -684,7 +700,7 @@ impl Session {
     fn arrived(&mut self) -> u64 {
         for numbers in [&mut self.sent, &mut self.queue] {
             while let Some(number) = numbers.front() {
-                if self.requests.contains_key(number) {
+                if self.requests.get(*number).is_some() {
                     return number - 1;
                 }
                 numbers.pop_front();
@@ -701,7 +717,7 @@ impl Session {
 
     /// Whether the request waits for exactly this part. A gap fails it: what was lost with a connection does not come.
     fn is_next(&mut self, now: Instant, number: u64, sequence: u32) -> bool {
-        match self.requests.get(&number) {
+        match self.requests.get(number) {
             Some(request) if request.was_sent && request.parts == sequence => true,
             Some(request) if request.was_sent => {
                 let error = Error::new(
@@ -719,7 +735,7 @@ impl Session {
     }
 
     fn partial(&mut self, now: Instant, number: u64, part: Message) {
-        let Some(request) = self.requests.get_mut(&number) else { return };
+        let Some(request) = self.requests.get_mut(number) else { return };
         request.parts += 1;
         if let Some(renewal) = request.renewal {
             // The earlier moment stays among the deadlines, and is moved on when it comes.
@@ -742,7 +758,7 @@ impl Session {
 
     /// The request's outcome came.
     fn finish(&mut self, now: Instant, number: u64, outcome: crate::error::Result<Message>) {
-        let Some(request) = self.requests.remove(&number) else { return };
+        let Some(request) = self.requests.remove(number) else { return };
         self.outstanding -= usize::from(request.on_wire);
         let outcome = match (outcome, request.joined) {
             (Ok(last), Some(joined)) => {
@@ -792,7 +808,7 @@ impl Session {
             && due <= now
         {
             self.deadlines.pop();
-            let Some(request) = self.requests.get(&number) else { continue };
+            let Some(request) = self.requests.get(number) else { continue };
             if request.deadline > now {
                 self.deadlines.push(Reverse((request.deadline, number)));
             } else {
@@ -814,6 +830,10 @@ impl Session {
                 ErrorKind::Timeout,
                 format!("the request to {service:?} waited for its turn: {limit} requests were outstanding"),
             );
+        }
+        if matches!(self.stage, Stage::Asking { connect_by: None, .. } | Stage::Greeting { is_out: true, .. }) {
+            let text = format!("{brokers} did not say in time what it speaks, so {service:?} could not be asked");
+            return Error::new(ErrorKind::Timeout, text);
         }
         let trouble = if self.trouble.is_empty() { String::new() } else { format!(" ({})", self.trouble) };
         Error::new(
@@ -849,11 +869,11 @@ impl Session {
         let requests = &self.requests;
         for numbers in [&mut self.queue, &mut self.sent] {
             if numbers.len() > limit {
-                numbers.retain(|number| requests.contains_key(number));
+                numbers.retain(|number| requests.get(*number).is_some());
             }
         }
         if self.deadlines.len() > limit {
-            self.deadlines.retain(|Reverse((_, number))| requests.contains_key(number));
+            self.deadlines.retain(|Reverse((_, number))| requests.get(*number).is_some());
         }
     }
 }

@@ -10,8 +10,9 @@ const SPARE: usize = 32;
 /// An empty table gives back memory for more than this many places.
 const KEPT_CAPACITY: usize = 4096;
 
+/// See the module.
 #[derive(Clone, Debug)]
-pub(super) struct Window<T> {
+pub(crate) struct Window<T> {
     places: VecDeque<(u64, Option<T>)>,
     len: usize,
 }
@@ -23,16 +24,16 @@ impl<T> Default for Window<T> {
 }
 
 impl<T> Window<T> {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Puts an entry behind all others. Keys rise: one that does not is not taken, and given back.
-    pub(super) fn push(&mut self, key: u64, entry: T) -> Result<(), T> {
+    pub(crate) fn push(&mut self, key: u64, entry: T) -> Result<(), T> {
         if self.places.back().is_some_and(|(last, _)| *last >= key) {
             return Err(entry);
         }
@@ -41,16 +42,16 @@ impl<T> Window<T> {
         Ok(())
     }
 
-    pub(super) fn get(&self, key: u64) -> Option<&T> {
+    pub(crate) fn get(&self, key: u64) -> Option<&T> {
         self.places.get(self.find(key)?)?.1.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut T> {
         let at = self.find(key)?;
         self.places.get_mut(at)?.1.as_mut()
     }
 
-    pub(super) fn remove(&mut self, key: u64) -> Option<T> {
+    pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
         let at = self.find(key)?;
         let entry = self.places.get_mut(at)?.1.take()?;
         self.len -= 1;
@@ -59,27 +60,27 @@ impl<T> Window<T> {
     }
 
     /// The entry of the lowest key.
-    pub(super) fn first(&self) -> Option<(u64, &T)> {
+    pub(crate) fn first(&self) -> Option<(u64, &T)> {
         self.iter().next()
     }
 
     /// The entry of the highest key.
-    pub(super) fn last(&self) -> Option<(u64, &T)> {
+    pub(crate) fn last(&self) -> Option<(u64, &T)> {
         self.places.iter().rev().find_map(|(key, entry)| Some((*key, entry.as_ref()?)))
     }
 
     /// The entries by rising keys.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.places.iter().filter_map(|(key, entry)| Some((*key, entry.as_ref()?)))
     }
 
     /// Keeps the entries that `keep` is true for.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(u64, &mut T) -> bool) {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(u64, &mut T) -> bool) {
         self.places.retain_mut(|(key, entry)| entry.as_mut().is_some_and(|entry| keep(*key, entry)));
         self.len = self.places.len();
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Window::default();
     }
 

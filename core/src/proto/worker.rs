@@ -165,6 +165,8 @@ pub struct Worker {
     /// Until when deliveries may still come that were on their way when DRAIN was said (MDPX).
     fence: Option<Instant>,
     random: u64,
+    /// Memory that headers are written in.
+    scratch: Vec<u8>,
     outputs: VecDeque<WorkerOutput>,
 }
 
@@ -208,6 +210,7 @@ impl Worker {
             drain_ends: None,
             fence: None,
             random: seed | 1,
+            scratch: Vec::new(),
             outputs: VecDeque::new(),
             config,
         };
@@ -218,6 +221,11 @@ impl Worker {
     /// Whether a handler has a request.
     pub fn is_busy(&self) -> bool {
         !self.running.is_empty()
+    }
+
+    /// Whether a further request waits for a handler that has time.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Whether the worker is closed or drained.
@@ -420,6 +428,7 @@ impl Worker {
                 self.state = State::Greeting;
                 self.heartbeat.heard(now);
                 self.say_ready(now);
+                self.say(now, &Command::Batch);
             }
             Spoken::Mdp(_) if self.is_busy() => {
                 // Handlers still run for an earlier connection, and a broker of these protocols cannot be told.

@@ -93,7 +93,7 @@ impl Dealer {
         }
         for (index, bytes) in frames.iter().enumerate() {
             // A refusal in the middle takes back the frames before it: libzmq gives up the message as a whole.
-            if self.socket.send(&mut Frame::from(bytes.clone()), index < last)? != Outcome::Done {
+            if self.socket.send(&mut Frame::sharing(bytes), index < last)? != Outcome::Done {
                 return Ok(false);
             }
         }

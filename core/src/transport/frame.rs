@@ -11,7 +11,7 @@ use zmq_sys::zmq_msg_t;
 use crate::proto;
 
 /// Up to this size a copy costs less than sharing the owner's allocation.
-const COPIED_WHEN_SENT: usize = 512;
+const COPIED_WHEN_SENT: usize = 4096 + 512;
 /// libzmq cuts what it receives out of buffers of this size. A frame that is no larger may keep a whole buffer alive.
 const RECEIVE_BUFFER: usize = 8192;
 /// Property of a message: whether its bytes may belong to another message too.
@@ -34,6 +34,11 @@ impl Frame {
             // SAFETY: the storage is of the right size; this cannot fail.
             unsafe { zmq_sys::zmq_msg_init(message) };
         })
+    }
+
+    /// A frame of these bytes: a copy of few, a share in many.
+    pub(super) fn sharing(bytes: &Bytes) -> Frame {
+        if bytes.len() <= COPIED_WHEN_SENT { Frame::copied(bytes) } else { Frame::from(bytes.clone()) }
     }
 
     fn copied(bytes: &[u8]) -> Frame {

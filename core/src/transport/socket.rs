@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
+use crate::proto::mdpx;
 
 use super::context::Context;
 use super::frame::Frame;
@@ -63,7 +64,8 @@ impl Socket {
     }
 
     pub(super) fn set_max_message(&self, bytes: usize) -> Result<()> {
-        let limit = i64::try_from(bytes).unwrap_or(i64::MAX);
+        // Whatever the limit for bodies: a header frame of MDPX may be as long as it may.
+        let limit = i64::try_from(bytes.max(mdpx::MAX_HEADER)).unwrap_or(i64::MAX);
         self.set(zmq_sys::ZMQ_MAXMSGSIZE, &limit.to_ne_bytes())
     }
 

@@ -103,7 +103,7 @@ impl Beater {
 
     /// Rounded up: who sleeps until then is not too early.
     fn micros(&self, at: Instant) -> u64 {
-        let nanos = at.saturating_duration_since(self.started).as_nanos();
-        u64::try_from(nanos.div_ceil(1000)).unwrap_or(NEVER)
+        let micros = at.saturating_duration_since(self.started).as_micros();
+        u64::try_from(micros).map_or(NEVER, |micros| micros.saturating_add(1))
     }
 }

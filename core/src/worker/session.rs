@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::options::{Protocol, WorkerOptions};
+use crate::proto::mdpx;
 use crate::proto::worker::{Answer, Worker as Machine, WorkerConfig, WorkerOutput};
 use crate::transport::{Dealer, DealerOptions, Interest, Poller, Received, Waker, Woken, seed};
 
@@ -25,6 +26,10 @@ const RECONNECT_MIN: Duration = Duration::from_millis(100);
 /// long enough to cost nothing.
 const LOOK_MIN: Duration = Duration::from_millis(5);
 const LOOK_MAX: Duration = Duration::from_millis(50);
+/// A handler that takes no longer is quick.
+const QUICK: Duration = Duration::from_micros(50);
+/// At most so many answers of quick handlers wait to go out together.
+const HELD_BACK: usize = 64;
 /// How many messages are read before timers and other threads get their turn.
 const BATCH: usize = 64;
 
@@ -44,12 +49,16 @@ pub(super) struct Session {
     unsent: VecDeque<Vec<Bytes>>,
     /// Since when the first of these waits.
     stuck: Instant,
+    /// Whether what is to be sent waits for more that will come at once.
+    holds_back: bool,
     /// The request that the machine has given and nobody has taken yet.
     request: Option<Delivered>,
     cancellations: Arc<Cancellations>,
     notices: Arc<Notices>,
     /// The moment of the last look at the clock: close enough to now wherever nothing has waited in between.
     now: Instant,
+    /// When the machine wants to be called.
+    machine_due: Option<Instant>,
     /// A `recv` is under way, which will be back at once.
     pub(super) receiving: bool,
     /// A `recv` waits for the handler to be done with its request.
@@ -79,10 +88,12 @@ impl Session {
             was_up: false,
             unsent: VecDeque::new(),
             stuck: now,
+            holds_back: false,
             request: None,
             cancellations,
             notices,
             now,
+            machine_due: None,
             receiving: false,
             receiver_waits: false,
             poller: Poller::default(),
@@ -96,6 +107,7 @@ impl Session {
             }
         }
         session.flush()?;
+        session.machine_due = session.machine.poll_timeout();
         Ok(session)
     }
 
@@ -120,10 +132,10 @@ impl Session {
     pub(super) fn due(&self) -> Option<Instant> {
         let look = (self.dealer.is_some() && !self.receiving).then(|| self.now + self.look);
         let retry = (!self.unsent.is_empty()).then(|| {
-            let pause = self.stuck.elapsed() / 4;
-            Instant::now() + pause.clamp(Duration::from_millis(5), Duration::from_millis(100))
+            let pause = self.now.saturating_duration_since(self.stuck) / 4;
+            self.now + pause.clamp(Duration::from_millis(5), Duration::from_millis(100))
         });
-        self.machine.poll_timeout().into_iter().chain(retry).chain(look).min()
+        self.machine_due.into_iter().chain(retry).chain(look).min()
     }
 
     /// Whether the connection has taken all there was to send. One that takes nothing for too long is given up.
@@ -141,15 +153,15 @@ impl Session {
 
     /// Does what another thread asked of the worker.
     pub(super) fn obey(&mut self, inner: &Inner) {
-        let now = Instant::now();
-        if inner.closing.load(Ordering::Acquire) {
-            self.machine.close(now);
-        } else if inner.draining.load(Ordering::Acquire) {
-            if let Err(error) = self.drain(now) {
-                log::error!("{}: {error}", inner.service);
-            }
-        } else {
+        let closing = inner.closing.load(Ordering::Acquire);
+        if !closing && !inner.draining.load(Ordering::Acquire) {
             return;
+        }
+        self.now = Instant::now();
+        if closing {
+            self.machine.close(self.now);
+        } else if let Err(error) = self.drain() {
+            log::error!("{}: {error}", inner.service);
         }
         if let Err(error) = self.run() {
             log::error!("{}: {error}", inner.service);
@@ -160,7 +172,8 @@ impl Session {
     }
 
     /// What nobody has taken yet is new work, which a drain leaves to another worker.
-    fn drain(&mut self, now: Instant) -> Result<()> {
+    fn drain(&mut self) -> Result<()> {
+        let now = self.now;
         let spoken = self.machine.protocol();
         // Over MDPX more may have come than was read, and can be given back as what it is.
         while spoken == Some(Protocol::X1) && self.read()? {}
@@ -196,15 +209,16 @@ impl Session {
                 break;
             }
         }
-        if self.machine.poll_timeout().is_some_and(|due| due <= self.now) {
+        if self.machine_due.is_some_and(|due| due <= self.now) {
             self.machine.handle_timeout(self.now);
+            return self.run();
         }
-        self.run()
+        self.flush()
     }
 
     /// Waits for messages, for room where something is unsent, for the waker, or for what is due.
     pub(super) fn wait(&mut self, waker: &Waker, longest: Duration) -> Result<Woken> {
-        let due = self.machine.poll_timeout().map(|due| due.saturating_duration_since(self.now));
+        let due = self.machine_due.map(|due| due.saturating_duration_since(self.now));
         let timeout = due.map_or(longest, |due| due.min(longest));
         let writable = !self.unsent.is_empty();
         let dealer = self.dealer.as_ref().map(|dealer| Interest::dealer(dealer, writable));
@@ -214,9 +228,18 @@ impl Session {
     }
 
     pub(super) fn answer(&mut self, number: u64, answer: Answer) -> Result<()> {
-        self.now = Instant::now();
+        let last = !matches!(answer, Answer::Partial(_));
+        let began = std::mem::replace(&mut self.now, Instant::now());
         self.machine.answer(self.now, number, answer)?;
-        self.run()
+        // The handler is quick, and has its next request already: the answers go out together. Should it be slow this time,
+        // the helper thread sends what waits.
+        self.holds_back = last
+            && self.now.saturating_duration_since(began) < QUICK
+            && self.machine.has_waiting()
+            && self.unsent.len() < HELD_BACK;
+        self.run()?;
+        self.holds_back = false;
+        Ok(())
     }
 
     /// Does what the machine wants done.
@@ -233,7 +256,7 @@ impl Session {
                 }
                 WorkerOutput::Send(frames) => {
                     if self.unsent.is_empty() {
-                        self.stuck = Instant::now();
+                        self.stuck = self.now;
                     }
                     self.unsent.push_back(frames);
                 }
@@ -252,7 +275,9 @@ impl Session {
                 WorkerOutput::Closed => {}
             }
         }
-        self.flush()
+        self.flush()?;
+        self.machine_due = self.machine.poll_timeout();
+        Ok(())
     }
 
     /// Nobody waits for the answer to this request any more.
@@ -305,14 +330,17 @@ impl Session {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let Some(dealer) = &self.dealer else { return Ok(()) };
-        while let Some(frames) = self.unsent.front() {
+        let Some(dealer) = self.dealer.as_ref().filter(|_| !self.holds_back) else { return Ok(()) };
+        loop {
+            mdpx::join_first(&mut self.unsent);
+            let Some(frames) = self.unsent.front() else { break };
             if !dealer.try_send(frames)? {
                 break;
             }
             self.unsent.pop_front();
             self.was_up = true;
             self.machine.handle_sent(self.now);
+            self.machine_due = self.machine.poll_timeout();
             if !self.unsent.is_empty() {
                 self.stuck = Instant::now();
             }

@@ -1,14 +1,15 @@
 //! Clients in both styles.
 
 use futures::executor::block_on;
+use futures::future::{AbortHandle, AbortRegistration, Abortable};
 use futures::stream::{self, StreamExt};
-use majordomo::{Client, ClientOptions, Message, RequestOptions, Wake, aio};
+use majordomo::{Client, ClientOptions, Error, ErrorKind, Message, RequestOptions, Wake, aio};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::command::{Command, Named, Problem, made_frame};
-use crate::event::{Closing, describe, emit, ok};
+use crate::event::{Closing, connection_hook, describe, emit, ok};
 
 #[derive(Clone)]
 enum Either {
@@ -17,7 +18,14 @@ enum Either {
 }
 
 #[derive(Default)]
-pub(crate) struct Clients(Named<Either>);
+pub(crate) struct Clients {
+    named: Named<Either>,
+    /// The requests and streams in progress, by the numbers of their commands; `None` for those of blocking clients.
+    in_progress: Named<Option<AbortHandle>>,
+}
+
+/// How a request or a stream in progress is cancelled: by dropping its future.
+pub(crate) struct Cancellable(AbortRegistration);
 
 impl Clients {
     pub(crate) fn open(&self, command: &Command) -> Result<Closing, Problem> {
@@ -27,49 +35,73 @@ impl Clients {
         } else {
             Either::Blocking(Arc::new(Client::with_options(options)?))
         };
-        self.0.put(command.text("client")?, client);
+        self.named.put(command.text("client")?, client);
         Ok(ok())
     }
 
     pub(crate) fn close(&self, command: &Command) -> Result<Closing, Problem> {
-        shut(&self.0.take(command.text("client")?)?);
+        shut(&self.named.take(command.text("client")?)?);
         Ok(ok())
     }
 
     pub(crate) fn close_all(&self) {
-        self.0.take_all().iter().for_each(shut);
+        self.named.take_all().iter().for_each(shut);
     }
 
-    pub(crate) fn request(&self, command: &Command) -> Result<Closing, Problem> {
-        let reply = self.call(command, command.body()?)?;
+    /// Notes a request or a stream, so that it can be cancelled from the next command on.
+    pub(crate) fn begin(&self, command: &Command) -> Cancellable {
+        let (handle, registration) = AbortHandle::new_pair();
+        let client = command.text("client").and_then(|name| self.named.get(name));
+        let is_blocking = matches!(client, Ok(Either::Blocking(_)));
+        self.in_progress.put(&command.id().to_string(), (!is_blocking).then_some(handle));
+        Cancellable(registration)
+    }
+
+    /// The command has come to its end.
+    pub(crate) fn end(&self, command: &Command) {
+        // One that was never noted is as good as one that has ended.
+        let _ = self.in_progress.take(&command.id().to_string());
+    }
+
+    pub(crate) fn cancel(&self, command: &Command) -> Result<Closing, Problem> {
+        let request = command.number("request").unwrap_or_default();
+        let handle = self.in_progress.get(&request.to_string())?;
+        handle.ok_or_else(|| Problem::Failed("unsupported".to_owned()))?.abort();
+        Ok(ok())
+    }
+
+    pub(crate) fn request(&self, command: &Command, cancellable: Cancellable) -> Result<Closing, Problem> {
+        let (service, options, body) = (command.text("service")?, request_options(command), command.body()?);
+        let reply = match self.named.get(command.text("client")?)? {
+            Either::Blocking(client) => client.request_with(service, body, &options, &mut never)?,
+            Either::Async(client) => {
+                let asked = client.request_with(service, body, &options);
+                block_on(Abortable::new(asked, cancellable.0)).map_err(|_| cancelled())??
+            }
+        };
         Ok(describe(json!({ "event": "reply" }), &reply))
     }
 
-    fn call(&self, command: &Command, body: Message) -> Result<Message, Problem> {
-        let (service, options) = (command.text("service")?, request_options(command));
-        Ok(match self.0.get(command.text("client")?)? {
-            Either::Blocking(client) => client.request_with(service, body, &options, &mut never)?,
-            Either::Async(client) => block_on(client.request_with(service, body, &options))?,
-        })
-    }
-
-    pub(crate) fn stream(&self, command: &Command) -> Result<Closing, Problem> {
+    pub(crate) fn stream(&self, command: &Command, cancellable: Cancellable) -> Result<Closing, Problem> {
         let (service, options, body) = (command.text("service")?, request_options(command), command.body()?);
         let mut parts = 0;
         let mut part = |body: &Message| {
             parts += 1;
             emit(&describe(json!({ "event": "part", "id": command.id() }), body));
         };
-        match self.0.get(command.text("client")?)? {
+        match self.named.get(command.text("client")?)? {
             Either::Blocking(client) => {
                 for found in client.stream_with(service, body, &options)? {
                     part(&found?);
                 }
             }
             Either::Async(client) => {
-                let mut stream = client.stream_with(service, body, &options);
+                let mut stream = Abortable::new(client.stream_with(service, body, &options), cancellable.0);
                 while let Some(found) = block_on(stream.next()) {
                     part(&found?);
+                }
+                if stream.is_aborted() {
+                    return Err(cancelled().into());
                 }
             }
         }
@@ -82,7 +114,7 @@ impl Clients {
         let bodies = (0..count).map(|i| Message::from_frames(vec![i.to_string().into(), made_frame(size, i, 0)]));
         let (service, options) = (command.text("service")?, request_options(command));
         let mut tally = Tally::default();
-        match self.0.get(command.text("client")?)? {
+        match self.named.get(command.text("client")?)? {
             Either::Blocking(client) => {
                 for body in bodies {
                     let outcome = client.request_with(service, body.clone(), &options, &mut never);
@@ -141,6 +173,11 @@ fn shut(client: &Either) {
     }
 }
 
+/// What the caller of a dropped future knows without being told.
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the caller has given the request up")
+}
+
 /// The driver ends a call by its deadline, never by a signal.
 fn never(_: Wake) -> ControlFlow<()> {
     ControlFlow::Continue(())
@@ -151,6 +188,8 @@ fn request_options(command: &Command) -> RequestOptions {
         timeout: command.millis("timeout_ms"),
         retries: command.count("retries"),
         deadline: command.millis("deadline_ms"),
+        max_attempts: command.count("max_attempts"),
+        fail_fast: command.flag("fail_fast"),
     }
 }
 
@@ -165,5 +204,8 @@ fn client_options(command: &Command) -> Result<ClientOptions, Problem> {
     options.max_message_bytes = command.count("max_message_bytes").unwrap_or(options.max_message_bytes);
     options.reconnect_min = of("reconnect_min_ms").unwrap_or(options.reconnect_min);
     options.reconnect_max = of("reconnect_max_ms").unwrap_or(options.reconnect_max);
+    if command.flag("events") {
+        options.on_event = Some(connection_hook("client", command.text("client")?));
+    }
     Ok(options)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use majordomo::Message;
+use majordomo::{Message, Properties};
 use serde_json::{Map, Value};
 
 /// Why a command is closed with something other than its result.
@@ -63,27 +63,41 @@ impl Command {
         self.text(key)?.parse().map_err(|error: T::Err| Problem::Failed(error.to_string()))
     }
 
+    pub(crate) fn flag(&self, key: &str) -> bool {
+        self.0.get(key).and_then(Value::as_bool).unwrap_or_default()
+    }
+
     pub(crate) fn is_async(&self) -> bool {
         self.text("style").is_ok_and(|style| style == "async")
     }
 
-    /// The body, given in base64 or to be made here.
+    /// The body, given in base64 or to be made here, with its properties.
     pub(crate) fn body(&self) -> Result<Message, Problem> {
-        let Some(frames) = self.0.get("body") else {
-            let (frames, size) = (self.number("frames").unwrap_or(1), self.count("size").unwrap_or(0));
-            let seed = self.number("seed").unwrap_or(0);
-            return Ok(Message::from_frames((0..frames).map(|k| made_frame(size, seed, k)).collect()));
+        let frames = match self.list("body")? {
+            Some(frames) => frames.into_iter().map(decoded).collect::<Result<_, Problem>>()?,
+            None => {
+                let (frames, size) = (self.number("frames").unwrap_or(1), self.count("size").unwrap_or(0));
+                let seed = self.number("seed").unwrap_or(0);
+                (0..frames).map(|k| made_frame(size, seed, k)).collect()
+            }
         };
-        let frames = frames.as_array().ok_or_else(|| Problem::Failed("body: not a list".into()))?;
-        let frames: Result<Vec<Bytes>, Problem> = frames
-            .iter()
-            .map(|frame| {
-                let text = frame.as_str().ok_or_else(|| Problem::Failed("body: not text".into()))?;
-                STANDARD.decode(text).map(Bytes::from).map_err(|error| Problem::Failed(error.to_string()))
-            })
-            .collect();
-        frames.map(Message::from_frames)
+        let mut properties = Properties::new();
+        for property in self.list("properties")?.unwrap_or_default().chunks_exact(2) {
+            properties.set(property[0], decoded(property[1])?)?;
+        }
+        Ok(Message::from_frames(frames).with_properties(properties))
     }
+
+    /// An array of texts.
+    fn list(&self, key: &str) -> Result<Option<Vec<&str>>, Problem> {
+        let Some(list) = self.0.get(key) else { return Ok(None) };
+        let texts = list.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+        texts.map(Some).ok_or_else(|| Problem::Failed(format!("{key}: not a list of texts")))
+    }
+}
+
+fn decoded(base64: &str) -> Result<Bytes, Problem> {
+    STANDARD.decode(base64).map(Bytes::from).map_err(|error| Problem::Failed(error.to_string()))
 }
 
 /// Byte `i` of frame `k` is `(seed + k + i mod 251) mod 256`.

@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use majordomo::Message;
+use majordomo::{ConnectionEvent, EventHook, Message, Properties};
 use serde_json::{Value, json};
 
 use crate::command::Problem;
@@ -24,7 +24,7 @@ pub(crate) fn ok() -> Closing {
     json!({ "event": "ok" })
 }
 
-/// Adds the three fields that describe a body.
+/// Adds the three fields that describe a body, and its properties where it has any.
 pub(crate) fn describe(mut event: Value, body: &Message) -> Value {
     event["sizes"] = body.iter().map(<[u8]>::len).collect();
     event["crc32"] = body.iter().map(crc32fast::hash).collect();
@@ -33,7 +33,36 @@ pub(crate) fn describe(mut event: Value, body: &Message) -> Value {
     } else {
         Value::Null
     };
+    if !body.properties().is_empty() {
+        event["properties"] = flat(body.properties());
+    }
     event
+}
+
+/// Properties as a list: a name, its value in base64, the next name, ...
+pub(crate) fn flat(properties: &Properties) -> Value {
+    properties.iter().flat_map(|(name, value)| [name.to_owned(), STANDARD.encode(value)]).collect()
+}
+
+/// A hook that writes a line for each event of the connection of a client or worker (`role`) of this name.
+pub(crate) fn connection_hook(role: &'static str, name: &str) -> EventHook {
+    let name = name.to_owned();
+    EventHook::new(move |event| {
+        let mut line = json!({ "event": "connection", role: name, "name": event.name() });
+        match event {
+            ConnectionEvent::Connected { endpoint, protocol } => {
+                line["endpoint"] = endpoint.as_str().into();
+                line["protocol"] = protocol.name().into();
+            }
+            ConnectionEvent::Disconnected { endpoint, reason } => {
+                line["endpoint"] = endpoint.as_str().into();
+                line["reason"] = reason.as_str().into();
+            }
+            ConnectionEvent::Reconnecting { endpoint } => line["endpoint"] = endpoint.as_str().into(),
+            _ => {}
+        }
+        emit(&line);
+    })
 }
 
 /// Writes the closing event of a command.
@@ -51,6 +80,7 @@ pub(crate) fn close(id: u64, outcome: Result<Closing, Problem>) {
 pub(crate) fn error_fields(mut event: Value, error: &majordomo::Error) -> Value {
     event["kind"] = error.kind().name().into();
     event["number"] = error.kind().number().into();
+    event["retryable"] = error.is_retryable().into();
     match error.service_error() {
         Some(failure) => {
             event["service_code"] = failure.code.into();

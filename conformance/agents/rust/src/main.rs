@@ -27,8 +27,7 @@ impl Agent {
         match command.text("cmd")? {
             "open_client" => self.clients.open(command),
             "close_client" => self.clients.close(command),
-            "request" => self.clients.request(command),
-            "stream" => self.clients.stream(command),
+            "cancel" => self.clients.cancel(command),
             "request_many" => self.clients.request_many(command),
             "start_worker" => self.workers.start(command),
             "release" => self.workers.release(command),
@@ -65,7 +64,20 @@ fn main() {
             close(command.id(), Ok(event::ok()));
             return;
         }
-        let beside = ["request", "request_many", "stream", "stop_worker", "close_client"];
+        if command.is("request") || command.is("stream") {
+            let cancellable = agent.clients.begin(&command);
+            let agent = Arc::clone(&agent);
+            thread::spawn(move || {
+                let outcome = match command.is("stream") {
+                    true => agent.clients.stream(&command, cancellable),
+                    false => agent.clients.request(&command, cancellable),
+                };
+                agent.clients.end(&command);
+                close(command.id(), outcome);
+            });
+            continue;
+        }
+        let beside = ["request_many", "stop_worker", "close_client"];
         if beside.iter().any(|cmd| command.is(cmd)) {
             let agent = Arc::clone(&agent);
             thread::spawn(move || close(command.id(), agent.perform(&command)));

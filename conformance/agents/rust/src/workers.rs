@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::executor::block_on;
-use majordomo::{ErrorKind, Message, Request, Worker, WorkerOptions, aio};
+use majordomo::{ErrorKind, Message, Request, ServiceError, Worker, WorkerOptions, aio};
 use serde_json::json;
 
 use crate::command::{Command, Named, Problem};
-use crate::event::{Closing, emit, error_fields, ok};
+use crate::event::{Closing, connection_hook, emit, error_fields, flat, ok};
 
 #[derive(Default)]
 pub(crate) struct Workers(Named<Arc<Running>>);
@@ -123,6 +123,9 @@ enum Behaviour {
     Fail { code: u32, text: String },
     Hold,
     Spin(Duration),
+    Describe,
+    WaitCancel,
+    Retry { succeed_at: u32 },
 }
 
 impl Handler {
@@ -138,6 +141,9 @@ impl Handler {
             "raise" => Behaviour::Fail { code: 500, text: text()? },
             "hold" => Behaviour::Hold,
             "spin" => Behaviour::Spin(command.millis("spin_ms").unwrap_or_default()),
+            "describe" => Behaviour::Describe,
+            "wait_cancel" => Behaviour::WaitCancel,
+            "retry" => Behaviour::Retry { succeed_at: command.count("succeed_at").unwrap_or(2) },
             other => return Err(Problem::Failed(format!("no behaviour {other:?}"))),
         };
         let worker = command.text("worker")?.to_owned();
@@ -176,6 +182,28 @@ impl Handler {
                 }
                 request.reply(body.clone())
             }
+            Behaviour::Describe => {
+                let remaining = request.remaining().map_or(-1, |left| left.as_millis() as i64);
+                let properties = request.properties();
+                let text = json!({
+                    "attempt": request.attempt(), "remaining_ms": remaining, "properties": flat(properties),
+                });
+                request.reply(Message::from(text.to_string()).with_properties(properties.clone()))
+            }
+            Behaviour::WaitCancel => {
+                emit(&json!({ "event": "holding", "worker": self.worker, "handled": handled }));
+                let token = request.cancel_token();
+                // The gate opens when the agent ends.
+                while !token.wait_timeout(Duration::from_millis(20)) && !self.gate.is_open() {}
+                if token.is_cancelled() {
+                    emit(&json!({ "event": "cancelled", "worker": self.worker }));
+                }
+                request.reply("cancelled")
+            }
+            Behaviour::Retry { succeed_at } if request.attempt() < *succeed_at => {
+                request.fail_with(ServiceError::new(503, "not yet").retryable(true))
+            }
+            Behaviour::Retry { .. } => request.reply(body.clone()),
         }
     }
 
@@ -201,6 +229,10 @@ impl Gate {
         self.1.notify_all();
     }
 
+    fn is_open(&self) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wait(&self) {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.1.wait_while(open, |open| !*open));
@@ -215,6 +247,11 @@ fn worker_options(command: &Command) -> Result<WorkerOptions, Problem> {
     options.reconnect = command.millis("reconnect_ms").unwrap_or(options.reconnect);
     options.concurrency = command.count("concurrency").unwrap_or(options.concurrency);
     options.max_message_bytes = command.count("max_message_bytes").unwrap_or(options.max_message_bytes);
+    options.prefetch = command.count("prefetch").unwrap_or(options.prefetch);
+    options.keep_outcomes = command.count("keep_outcomes").unwrap_or(options.keep_outcomes);
+    if command.flag("events") {
+        options.on_event = Some(connection_hook("worker", command.text("worker")?));
+    }
     options.drain_timeout = command.millis("drain_timeout_ms").unwrap_or(options.drain_timeout);
     Ok(options)
 }

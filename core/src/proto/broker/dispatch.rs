@@ -188,13 +188,23 @@ impl<F: Frame> Broker<F> {
                 let ttl_ms = left.map_or(0, |left| x1::milliseconds(left).max(1));
                 let attempt = u16::try_from(request.attempts).unwrap_or(u16::MAX);
                 let command = Command::Deliver { delivery, session, number, ttl_ms, attempt };
+                if worker.takes_batches && request.body.write_inline(&command, &mut self.scratch) {
+                    let scratch = std::mem::take(&mut self.scratch);
+                    self.say_joined(to, &scratch);
+                    self.scratch = scratch;
+                    return self.watch_attempt(key);
+                }
                 request.body.message(&command, &mut self.scratch)
             }
         };
+        self.say(to, frames);
+        self.watch_attempt(key);
+    }
+
+    fn watch_attempt(&mut self, key: WorkerKey) {
         if self.config.attempt_timeout.is_some() {
             self.arm_worker(key);
         }
-        self.outputs.push_back(Transmit { to, frames });
     }
 
     /// A worker's room has changed: it gets its place anew, and work if there is any.
@@ -300,20 +310,27 @@ impl<F: Frame> Broker<F> {
     /// A REQUEST that could not be sent was not an attempt: no worker has seen it.
     pub(super) fn take_back_attempt(&mut self, lost: &Transmit<F>) {
         let Some(worker) = self.worker(&lost.to) else { return };
-        let delivery = match worker.wire {
-            Wire::Mdp(version) => match mdp::read_to_worker(version, lost.frames.to_vec()) {
-                Ok(ToWorker::Request { address, .. }) => super::read_address(self.incarnation, address.as_ref()),
-                _ => None,
-            },
-            Wire::X1 => match lost.frames.first().map(|header| mdpx::read(header.as_ref(), lost.frames.len() - 1)) {
-                Some(Ok(mdpx::Header { command: Command::Deliver { delivery, .. }, .. })) => Some(delivery),
-                _ => None,
-            },
-        };
-        if let Some(held) = delivery.and_then(|delivery| worker.held.get(delivery))
-            && let Some(request) = held.request.and_then(|id| self.requests.get_mut(id))
-        {
-            request.attempts -= 1;
+        let mut deliveries = Vec::new();
+        match worker.wire {
+            Wire::Mdp(version) => {
+                if let Ok(ToWorker::Request { address, .. }) = mdp::read_to_worker(version, lost.frames.to_vec()) {
+                    deliveries.extend(super::read_address(self.incarnation, address.as_ref()));
+                }
+            }
+            Wire::X1 => {
+                let header = lost.frames.first().map(AsRef::as_ref).unwrap_or_default();
+                mdpx::each_message(header, lost.frames.len().saturating_sub(1), |command| {
+                    if let Command::Deliver { delivery, .. } = command {
+                        deliveries.push(delivery);
+                    }
+                });
+            }
+        }
+        let requests = deliveries.iter().filter_map(|delivery| worker.held.get(*delivery)?.request);
+        for id in requests.collect::<Vec<_>>() {
+            if let Some(request) = self.requests.get_mut(id) {
+                request.attempts -= 1;
+            }
         }
     }
 
@@ -331,7 +348,7 @@ impl<F: Frame> Broker<F> {
             && let Some(to) = self.workers.name(key).cloned()
         {
             let frames = x1::control(&mut self.scratch, &Command::WorkerCancel { delivery });
-            self.outputs.push_back(Transmit { to, frames });
+            self.say(to, frames);
         }
     }
 

@@ -4,6 +4,7 @@
 //! it as it is; in 0.1 and 0.2 it travels as the client address that the worker is obliged to send back. So an answer counts
 //! only if it comes from the worker that holds the request, for the delivery under which it holds it.
 
+mod batches;
 mod config;
 mod dispatch;
 mod older;
@@ -28,6 +29,7 @@ use foldhash::fast::FixedState;
 
 use crate::options::Protocol;
 
+use batches::Batches;
 pub use config::BrokerConfig;
 pub use stats::{Counters, Stats};
 
@@ -79,6 +81,8 @@ pub struct Broker<F> {
     by_client: BTreeSet<(RoutingId, RequestId)>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     outputs: VecDeque<Transmit<F>>,
+    /// What goes out in one message to each peer that takes several at once.
+    batches: Batches,
     last_request: RequestId,
     last_delivery: u64,
     /// Rises with every worker and session that begins, and with every change of a worker's place.
@@ -111,6 +115,7 @@ impl<F: Frame> Broker<F> {
             by_client: BTreeSet::new(),
             timers: BinaryHeap::new(),
             outputs: VecDeque::new(),
+            batches: Batches::new(hash()),
             last_request: 0,
             last_delivery: 0,
             last_turn: 0,
@@ -140,6 +145,9 @@ impl<F: Frame> Broker<F> {
 
     /// The connection of `peer` is closed.
     pub fn handle_gone(&mut self, now: Instant, peer: &[u8]) {
+        if let Some(unsent) = self.batches.close(peer) {
+            self.take_back_attempt(&unsent);
+        }
         if self.remove_worker(now, peer) {
             self.counters.workers_lost += 1;
             log::info!("worker {} is gone: its connection closed", hex(peer));
@@ -178,7 +186,18 @@ impl<F: Frame> Broker<F> {
 
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit<F>> {
-        self.outputs.pop_front()
+        self.outputs.pop_front().or_else(|| self.batches.close_any())
+    }
+
+    /// Says something to a peer, behind what waits for it in a batch.
+    fn say(&mut self, to: RoutingId, frames: Frames<F>) {
+        self.outputs.extend(self.batches.close(&to));
+        self.outputs.push_back(Transmit { to, frames });
+    }
+
+    /// Says a message of one frame to a peer that takes several messages in one.
+    fn say_joined(&mut self, to: RoutingId, message: &[u8]) {
+        self.outputs.extend(self.batches.add(to, message));
     }
 
     /// Says DISCONNECT to every worker and every MDPX client and takes nothing more.
@@ -256,6 +275,7 @@ impl<F: Frame> Broker<F> {
             held: Window::default(),
             capacity,
             draining: false,
+            takes_batches: false,
             place: None,
             // A worker of MDPX is bound to.
             beats_while_busy: wire == Wire::X1,
@@ -289,7 +309,7 @@ impl<F: Frame> Broker<F> {
                 Wire::Mdp(version) => Frames::from_vec(mdp::write_to_worker(version, mdp::ToWorker::Heartbeat)),
                 Wire::X1 => x1::control(&mut self.scratch, &mdpx::Command::Heartbeat),
             };
-            self.outputs.push_back(Transmit { to, frames });
+            self.say(to, frames);
         }
     }
 
@@ -318,7 +338,7 @@ impl<F: Frame> Broker<F> {
             Wire::Mdp(version) => Frames::from_vec(mdp::write_to_worker(version, mdp::ToWorker::Disconnect)),
             Wire::X1 => x1::control(&mut self.scratch, &mdpx::Command::Disconnect { kind: 0, text: why }),
         };
-        self.outputs.push_back(Transmit { to, frames });
+        self.say(to, frames);
     }
 
     /// Ends a worker's registration; what it holds goes back. Whether there was one.

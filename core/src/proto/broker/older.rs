@@ -9,7 +9,7 @@ use crate::proto::mmi;
 use super::outcome::Answer;
 use super::request::{Body, Client};
 use super::worker::Wire;
-use super::{Broker, Registration, Transmit, hex, read_address};
+use super::{Broker, Registration, hex, read_address};
 
 impl<F: Frame> Broker<F> {
     pub(super) fn handle_older(&mut self, now: Instant, peer: &[u8], frames: Vec<F>) {
@@ -51,7 +51,7 @@ impl<F: Frame> Broker<F> {
         if mmi::is_reserved(service.as_ref()) {
             let body = self.manage(now, service.as_ref(), body.first().map(AsRef::as_ref));
             let frames = mdp::write_to_client(version, ToClient { service, part: Part::Final, body });
-            self.outputs.push_back(Transmit { to: peer.into(), frames: Frames::from_vec(frames) });
+            self.say(peer.into(), Frames::from_vec(frames));
             return;
         }
         let body = Body::of_frames(body);

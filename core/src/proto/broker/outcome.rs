@@ -6,12 +6,12 @@ use crate::error::{ErrorKind, ServiceError};
 use crate::proto::failure;
 use crate::proto::frame::{Frame, Frames};
 use crate::proto::mdp::{self, Part, ToClient, Version};
-use crate::proto::mdpx::{Command, Failure};
+use crate::proto::mdpx::{self, Command, Failure};
 
 use super::request::{Body, Client, Joined, RequestId};
 use super::session::SessionKey;
 use super::worker::WorkerKey;
-use super::{Broker, Transmit, hex, x1};
+use super::{Broker, hex, x1};
 
 /// What a worker says of a delivery.
 pub(super) enum Answer<F> {
@@ -111,7 +111,8 @@ impl<F: Frame> Broker<F> {
                 let service = F::copy_from(self.services.name(request.service).map_or(&[], |name| name.as_bytes()));
                 let message = ToClient { service, part: Part::Partial, body: body.to_frames() };
                 let frames = Frames::from_vec(mdp::write_to_client(Version::V02, message));
-                self.outputs.push_back(Transmit { to: peer.clone(), frames });
+                let to = peer.clone();
+                self.say(to, frames);
             }
             Client::X1 { session, number } => {
                 let command = Command::Partial { number: *number, sequence: request.parts };
@@ -120,9 +121,14 @@ impl<F: Frame> Broker<F> {
                 // A client that is away sees from the gap that parts were lost.
                 let Some(to) = session.peer.clone() else { return };
                 session.last_sent = now;
+                let takes_batches = session.takes_batches;
                 let frames =
                     if body.is_x1() { body.readdressed(*number) } else { body.message(&command, &mut self.scratch) };
-                self.outputs.push_back(Transmit { to, frames });
+                if takes_batches && mdpx::may_join(&frames) {
+                    self.say_joined(to, frames.first().map(AsRef::as_ref).unwrap_or_default());
+                } else {
+                    self.say(to, frames);
+                }
             }
         }
     }
@@ -167,7 +173,7 @@ impl<F: Frame> Broker<F> {
                 let service = F::copy_from(self.services.name(request.service).map_or(&[], |name| name.as_bytes()));
                 let message = ToClient { service, part: Part::Final, body };
                 let frames = Frames::from_vec(mdp::write_to_client(version, message));
-                self.outputs.push_back(Transmit { to: peer, frames });
+                self.say(peer, frames);
             }
             Client::X1 { session, number } => match outcome {
                 Outcome::Reply(body) if body.is_x1() => {
@@ -201,10 +207,21 @@ impl<F: Frame> Broker<F> {
     /// Says the outcome of a number of a session, and keeps it until the client has acknowledged it.
     pub(super) fn say_outcome(&mut self, now: Instant, session: SessionKey, number: u64, frames: Frames<F>) {
         let Some(session) = self.sessions.get_mut(&session) else { return };
-        session.keep(number, frames.clone());
-        if let Some(to) = session.peer.clone() {
+        let to = session.peer.clone();
+        if to.is_some() {
             session.last_sent = now;
-            self.outputs.push_back(Transmit { to, frames });
+        }
+        match to {
+            Some(to) if session.takes_batches && mdpx::may_join(&frames) => {
+                let message = frames.first().map(AsRef::as_ref).unwrap_or_default();
+                self.outputs.extend(self.batches.add(to, message));
+                session.keep(number, frames);
+            }
+            Some(to) => {
+                session.keep(number, frames.clone());
+                self.say(to, frames);
+            }
+            None => session.keep(number, frames),
         }
     }
 }

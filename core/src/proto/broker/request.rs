@@ -13,6 +13,8 @@ use super::worker::WorkerKey;
 /// Number of a request, rising in the order of acceptance.
 pub(super) type RequestId = u64;
 
+/// By so many bytes at most the header of a DELIVER is longer than that of its REQUEST.
+const DELIVER_MORE: usize = 32;
 /// Rough cost of holding one frame beside its bytes.
 const FRAME_OVERHEAD: usize = 64;
 
@@ -136,6 +138,19 @@ impl<F: Frame> Body<F> {
             Some(packed) => mdpx::unpack(packed).map(F::copy_from).collect(),
             None => self.frames().to_vec(),
         }
+    }
+
+    /// Writes the body behind another header of MDPX if it is packed and the whole is of moderate size; whether it is.
+    pub(super) fn write_inline(&self, command: &Command<'_>, out: &mut Vec<u8>) -> bool {
+        let Some(layout) = self.layout else { return false };
+        let header = self.header();
+        let Some(packed) = layout.packed(header).filter(|_| header.len() + DELIVER_MORE <= mdpx::PACK_LIMIT) else {
+            return false;
+        };
+        out.clear();
+        mdpx::write(out, command, layout.properties(header));
+        mdpx::pack_again(out, 0, packed);
+        true
     }
 
     /// The body behind another header of MDPX. `scratch` is memory to write in.

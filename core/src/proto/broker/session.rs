@@ -20,6 +20,8 @@ pub(super) struct Session<F> {
     pub(super) secret: [u8; 16],
     /// The connection; `None` while the client is away.
     pub(super) peer: Option<RoutingId>,
+    /// Whether the client takes several messages in one over this connection.
+    pub(super) takes_batches: bool,
     /// The interval at which the client wants to hear from us while it waits.
     pub(super) heartbeat: Duration,
     pub(super) liveness: u32,
@@ -64,6 +66,7 @@ impl<F: Frame> Session<F> {
             id,
             secret,
             peer: None,
+            takes_batches: false,
             heartbeat: Duration::ZERO,
             liveness: 1,
             last_sent: now,

@@ -15,7 +15,7 @@ use super::request::RequestId;
 use super::service::ServiceKey;
 use super::session::SessionKey;
 use super::worker::WorkerKey;
-use super::{Broker, Transmit, hex, x1};
+use super::{Broker, hex, x1};
 
 /// Whose timer it is. One that does not fit its owner's `armed` mark any more is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,7 +157,7 @@ impl<F: Frame> Broker<F> {
         {
             session.last_sent = now;
             let frames = x1::control(&mut self.scratch, &Command::Heartbeat);
-            self.outputs.push_back(Transmit { to, frames });
+            self.say(to, frames);
         }
         self.arm_session(key);
     }

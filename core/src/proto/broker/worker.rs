@@ -41,6 +41,8 @@ pub(super) struct Worker {
     pub(super) capacity: u32,
     /// Whether it wants nothing more.
     pub(super) draining: bool,
+    /// Whether it takes several messages in one.
+    pub(super) takes_batches: bool,
     /// Its place among the workers of its service that have room.
     pub(super) place: Option<Place>,
     /// Whether the worker has shown that it beats while its handler runs. A Guide worker does not, so only of one that

@@ -12,7 +12,7 @@ use super::request::{Body, Client, RequestId};
 use super::service::{Service, ServiceKey};
 use super::session::{Known, Session, SessionKey};
 use super::worker::Wire;
-use super::{Broker, Registration, Transmit, hex};
+use super::{Broker, Registration, hex};
 
 /// Milliseconds of MDPX for a duration; what does not fit is as long as it can be.
 pub(super) fn milliseconds(duration: Duration) -> u32 {
@@ -104,10 +104,11 @@ impl<F: Frame> Broker<F> {
                     self.settle_worker(now, key);
                 }
             }
+            Command::Batch => self.on_batch(now, peer, &message, layout),
             Command::Heartbeat => {
                 if self.clients.contains_key(peer) {
                     let frames = control(&mut self.scratch, &Command::Heartbeat);
-                    self.outputs.push_back(Transmit { to: peer.into(), frames });
+                    self.say(peer.into(), frames);
                 } else if let Some(worker) = self.known_worker(now, peer, Wire::X1) {
                     self.on_beat(now, worker);
                 }
@@ -125,6 +126,27 @@ impl<F: Frame> Broker<F> {
             | Command::WorkerWelcome { .. }
             | Command::Deliver { .. }
             | Command::WorkerCancel { .. } => self.on_malformed(now, peer, "a command that only a broker sends"),
+        }
+    }
+
+    /// Several messages in one. An empty one says that its sender takes such messages.
+    fn on_batch(&mut self, now: Instant, peer: &[u8], message: &Frames<F>, layout: mdpx::Layout) {
+        let header = message.first().map(AsRef::as_ref).unwrap_or_default();
+        let mut messages = mdpx::unpack(layout.packed(header).unwrap_or_default()).peekable();
+        if messages.peek().is_none() {
+            if let Some(worker) = self.workers.key(peer).and_then(|key| self.workers.get_mut(key)) {
+                worker.takes_batches = true;
+            } else if let Some(session) = self.clients.get(peer).and_then(|key| self.sessions.get_mut(key)) {
+                session.takes_batches = true;
+            }
+        }
+        for message in messages {
+            if !mdpx::may_join(&[message]) {
+                return self.on_malformed(now, peer, "a BATCH of something else than moderate messages of one frame");
+            }
+            let mut frames = Frames::new();
+            frames.push(F::copy_from(message));
+            self.handle_x1(now, peer, frames);
         }
     }
 
@@ -153,7 +175,7 @@ impl<F: Frame> Broker<F> {
         let refuse = |broker: &mut Self, kind: ErrorKind, text: &str| {
             log::warn!("refused the session of peer {}: {text}", hex(peer));
             let frames = control(&mut broker.scratch, &Command::Disconnect { kind: kind.number(), text });
-            broker.outputs.push_back(Transmit { to: peer.into(), frames });
+            broker.say(peer.into(), frames);
         };
         if self.workers.key(peer).is_some() {
             return self.on_malformed(now, peer, "HELLO from a worker");
@@ -183,6 +205,7 @@ impl<F: Frame> Broker<F> {
         let before = session.peer.replace(peer.clone());
         session.heartbeat = heartbeat;
         session.liveness = u32::from(beats.1).max(1);
+        session.takes_batches = false;
         session.forget_at = None;
         session.last_sent = now;
         if let Some(before) = before.filter(|before| *before != peer) {
@@ -197,7 +220,7 @@ impl<F: Frame> Broker<F> {
             max_message: self.config.max_message_bytes as u64,
         };
         let frames = control(&mut self.scratch, &welcome);
-        self.outputs.push_back(Transmit { to: peer, frames });
+        self.say(peer, frames);
         self.arm_session(key);
     }
 
@@ -216,7 +239,7 @@ impl<F: Frame> Broker<F> {
             Known::Kept(frames) => {
                 self.counters.repeated += 1;
                 if let Some(to) = session.peer.clone() {
-                    self.outputs.push_back(Transmit { to, frames });
+                    self.say(to, frames);
                 }
                 None
             }
@@ -231,7 +254,7 @@ impl<F: Frame> Broker<F> {
                     };
                     let error = Command::Error { number: ask.number, failure };
                     let frames = control(&mut self.scratch, &error);
-                    self.outputs.push_back(Transmit { to, frames });
+                    self.say(to, frames);
                 }
                 None
             }
@@ -325,7 +348,7 @@ impl<F: Frame> Broker<F> {
             max_message: self.config.max_message_bytes as u64,
         };
         let frames = control(&mut self.scratch, &welcome);
-        self.outputs.push_back(Transmit { to: peer.into(), frames });
+        self.say(peer.into(), frames);
         self.settle_worker(now, worker);
     }
 

@@ -28,6 +28,10 @@ fn events(worker: &mut Worker) -> Vec<String> {
 
 fn all_outputs(worker: &mut Worker) -> Vec<String> {
     std::iter::from_fn(|| worker.poll_output())
+        // Goes with the first READY on each connection.
+        .filter(
+            |output| !matches!(output, WorkerOutput::Send(frames) if *frames == mdpx::control(&mdpx::Command::Batch)),
+        )
         .map(|output| match output {
             WorkerOutput::Connect { endpoint } => format!("connect {endpoint}"),
             WorkerOutput::Send(frames) if mdpx::is_header(&frames[0]) => x1::said(&frames),

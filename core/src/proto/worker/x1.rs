@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::error::{ErrorKind, Result, ServiceError};
+use crate::message::Message;
 use crate::proto::discovery::{self, Spoken};
 use crate::proto::heartbeat::Heartbeat;
 use crate::proto::mdpx::{self, Command, Failure, SessionId};
@@ -32,6 +33,14 @@ impl Worker {
             Err(reason) => return self.dropped(reason),
         };
         match read.command {
+            Command::Batch => {
+                for message in read.layout.messages(&header).filter(|message| mdpx::may_join(&[message])) {
+                    // One of them may have ended the connection.
+                    if self.has_connection() {
+                        self.handle_x1(now, vec![message]);
+                    }
+                }
+            }
             Command::Deliver { delivery, session, number, ttl_ms, attempt } => {
                 let body = read.layout.into_message(header, frames);
                 let deadline = Some(ttl_ms)
@@ -203,8 +212,7 @@ impl Worker {
             let command = Command::WorkerPartial { delivery: *delivery, sequence: *parts };
             *parts = parts.saturating_add(1);
             if held.current && !held.cancelled {
-                self.heartbeat.sent(now);
-                self.outputs.push_back(WorkerOutput::Send(mdpx::message(&command, &body)));
+                self.say_with(now, &command, &body);
             }
             return Ok(());
         }
@@ -248,19 +256,36 @@ impl Worker {
     /// Answers a delivery for good.
     fn say_outcome(&mut self, now: Instant, delivery: u64, parts: u32, answer: Answer) {
         self.in_hand = self.in_hand.saturating_sub(1);
-        let failure = |kind: ErrorKind, failure: &ServiceError| {
-            let ServiceError { code, text, retryable } = failure;
-            let failure = Failure { kind: kind.number(), retryable: *retryable, code: *code, text };
-            mdpx::control(&Command::WorkerError { delivery, failure })
-        };
-        let frames = match answer {
+        match answer {
             Answer::Final(body) | Answer::Partial(body) => {
-                mdpx::message(&Command::WorkerFinal { delivery, sequence: parts }, &body)
+                self.say_with(now, &Command::WorkerFinal { delivery, sequence: parts }, &body);
             }
-            Answer::Failure(service) => failure(ErrorKind::ServiceError, &service),
-            Answer::Cancelled => failure(ErrorKind::Cancelled, &ServiceError { code: 0, ..super::cancelled() }),
-        };
+            Answer::Failure(failure) => self.say_failure(now, delivery, ErrorKind::ServiceError, &failure),
+            Answer::Cancelled => {
+                let failure = ServiceError { code: 0, ..super::cancelled() };
+                self.say_failure(now, delivery, ErrorKind::Cancelled, &failure);
+            }
+        }
+    }
+
+    fn say_failure(&mut self, now: Instant, delivery: u64, kind: ErrorKind, failure: &ServiceError) {
+        let ServiceError { code, ref text, retryable } = *failure;
+        let failure = Failure { kind: kind.number(), retryable, code, text };
+        self.say(now, &Command::WorkerError { delivery, failure });
+    }
+
+    /// Says something that has a body.
+    fn say_with(&mut self, now: Instant, command: &Command<'_>, body: &Message) {
         self.heartbeat.sent(now);
+        let frames = if mdpx::packed_len(body.frames()) > mdpx::PACK_LIMIT {
+            mdpx::message(command, body)
+        } else {
+            // Written elsewhere and copied, a frame takes one allocation of its own size.
+            self.scratch.clear();
+            mdpx::write(&mut self.scratch, command, body.properties().block());
+            mdpx::pack(&mut self.scratch, 0, body.frames());
+            vec![Bytes::copy_from_slice(&self.scratch)]
+        };
         self.outputs.push_back(WorkerOutput::Send(frames));
     }
 
