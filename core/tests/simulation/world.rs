@@ -457,7 +457,9 @@ impl World {
                 let owner = owners[self.random.below(owners.len() as u64) as usize];
                 // A moment at which nothing else happens: what waited stays before what comes then.
                 let thaw = self.now + self.random.millis(10, 4000) + Duration::from_nanos(1);
-                self.frozen.insert(owner, thaw);
+                if !self.is_frozen(owner) {
+                    self.frozen.insert(owner, thaw);
+                }
             }
             Plan::Kill(index) => {
                 self.frozen.remove(&Owner::Worker(index));
