@@ -30,6 +30,8 @@ const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(50), Duration::f
 const ACK_AFTER: u32 = 256;
 /// After this time an ACK says it, too.
 const ACK_WITHIN: Duration = Duration::from_secs(1);
+/// So many CANCELs at most are repeated on the next connection; what was said before them has long arrived.
+const CANCELS_REPEATED: usize = 1024;
 /// A queue of fewer numbers is not swept.
 const SWEPT_FROM: usize = 256;
 
@@ -166,8 +168,10 @@ pub struct Session {
     last: u64,
     /// Deadlines by their moment; some have been moved on, and some belong to requests that have ended.
     deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
-    /// Sent on an earlier connection and given up since: the broker does not know yet.
+    /// Sent on an earlier connection and given up since: the broker does not know yet, or may not.
     given_up: Vec<u64>,
+    /// The last CANCELs of this connection: they may be lost with it.
+    cancelled: VecDeque<u64>,
     /// What the broker was last told of arrived outcomes.
     acked: u64,
     /// Outcomes since then.
@@ -246,6 +250,7 @@ impl Session {
             last: 0,
             deadlines: BinaryHeap::new(),
             given_up: Vec::new(),
+            cancelled: VecDeque::new(),
             acked: 0,
             unacked: 0,
             ack_due: None,
@@ -319,6 +324,8 @@ impl Session {
         let Some(request) = self.requests.remove(number) else { return };
         self.forget(number, &request);
         self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) });
+        // Outcomes of later numbers may have waited for this one to be acknowledged.
+        self.ack_due.get_or_insert(now + ACK_WITHIN);
         self.pump(now);
         self.sweep();
     }
@@ -326,9 +333,9 @@ impl Session {
     /// Ends everything: each request fails with `error`, and the broker is told to forget the session.
     pub fn close(&mut self, error: &Error) {
         for number in self.take_numbers() {
+            self.drop_request(number);
             self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error.clone()) });
         }
-        self.requests.clear();
         if matches!(self.stage, Stage::Ready) {
             self.outputs.push_back(SessionOutput::Send(mdpx::control(&Command::Disconnect { kind: 0, text: "" })));
         }
@@ -514,7 +521,7 @@ impl Session {
         self.outputs.push_back(SessionOutput::Close);
         let mut requests = Vec::with_capacity(self.requests.len());
         for number in self.take_numbers() {
-            let Some(request) = self.requests.remove(number) else { continue };
+            let Some(request) = self.drop_request(number) else { continue };
             match request.is_repeatable() {
                 Ok(()) => requests.push((number, request.asked)),
                 Err(error) => self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) }),
@@ -532,8 +539,10 @@ impl Session {
         let given_up = std::mem::take(&mut self.given_up);
         if resumed {
             for number in given_up {
+                self.cancelled.push_back(number);
                 self.outputs.push_back(SessionOutput::Send(mdpx::control(&Command::Cancel { number })));
             }
+            self.ack_due = Some(now + ACK_WITHIN);
         } else {
             self.begin_anew();
         }
@@ -617,7 +626,10 @@ impl Session {
                 self.queue.push_front(number);
             }
         }
+        self.given_up.extend(self.cancelled.drain(..));
         self.outstanding = 0;
+        // What was acknowledged last may be lost as well.
+        self.acked = 0;
         self.silence_due = None;
         self.ack_due = None;
         self.unacked = 0;
@@ -628,8 +640,16 @@ impl Session {
         self.unsend();
         self.queue.clear();
         self.deadlines.clear();
-        self.given_up.clear();
         self.stage = Stage::Idle;
+    }
+
+    /// The session is done with a request that its broker may still have, should it be found again.
+    fn drop_request(&mut self, number: u64) -> Option<Request> {
+        let request = self.requests.remove(number)?;
+        if request.was_sent {
+            self.given_up.push(number);
+        }
+        Some(request)
     }
 
     /// Every request's number, rising.
@@ -771,6 +791,10 @@ impl Session {
     fn forget(&mut self, number: u64, request: &Request) {
         if request.on_wire {
             self.outstanding -= 1;
+            if self.cancelled.len() >= CANCELS_REPEATED {
+                self.cancelled.pop_front();
+            }
+            self.cancelled.push_back(number);
             self.outputs.push_back(SessionOutput::Send(mdpx::control(&Command::Cancel { number })));
         } else if request.was_sent {
             self.given_up.push(number);

@@ -32,6 +32,16 @@ struct Hand {
     given: BTreeSet<u64>,
 }
 
+/// The messages in what is sent at once.
+pub(crate) fn split(frames: &[Bytes]) -> Vec<Vec<Bytes>> {
+    match read(frames) {
+        Some(Header { command: Command::Batch, layout }) => {
+            layout.messages(&frames[0]).map(|message| vec![message]).collect()
+        }
+        _ => vec![frames.to_vec()],
+    }
+}
+
 fn read(frames: &[Bytes]) -> Option<Header<'_>> {
     let header = frames.first().filter(|header| mdpx::is_header(header))?;
     Some(mdpx::read(header, frames.len() - 1).expect("our own machines say nothing malformed"))

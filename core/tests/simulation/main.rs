@@ -14,7 +14,7 @@ mod world;
 use world::{Faults, World};
 
 /// Seeds of the ordinary run of each test.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 400;
 
 fn seeds() -> Box<dyn Iterator<Item = u64>> {
     let number = |name: &str| std::env::var(name).ok().map(|value| value.parse().expect("a number"));

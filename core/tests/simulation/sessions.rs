@@ -1,10 +1,11 @@
 //! Clients of MDPX driven as their driver would drive them, and the account of their outcomes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use majordomo::proto::client::{Client, ClientConfig, ReplyMode};
+use majordomo::proto::mdpx;
 use majordomo::proto::session::{Asked, Identity, Session, SessionConfig, SessionOutput};
 use majordomo::{ClientOptions, Error, ErrorKind, Message, Properties, Protocol, RequestOptions};
 
@@ -20,14 +21,13 @@ pub(crate) struct SessionPeer {
     /// Whether the machine has asked for a connection.
     wants_link: bool,
     /// What waits for a broker to take it.
-    unsent: Vec<Vec<Bytes>>,
+    unsent: VecDeque<Vec<Bytes>>,
     pub(crate) requests: BTreeMap<u64, Asking>,
 }
 
 /// A request, from its caller's side.
 pub(crate) struct Asking {
     pub(crate) text: String,
-    mode: ReplyMode,
     /// Whether it may run once at most.
     pub(crate) once: bool,
     fail_fast: bool,
@@ -71,7 +71,7 @@ impl SessionPeer {
             options,
             link: None,
             wants_link: false,
-            unsent: Vec::new(),
+            unsent: VecDeque::new(),
             requests: BTreeMap::new(),
         }
     }
@@ -116,7 +116,6 @@ impl World {
         }
         let asking = Asking {
             text,
-            mode,
             once,
             fail_fast,
             hurried,
@@ -127,7 +126,7 @@ impl World {
             outcomes: Vec::new(),
         };
         peer.requests.insert(number, asking);
-        peer.machine.start(now, number, Asked { service, body, options, mode, submitted: now });
+        peer.machine.start(now, number, Asked { service: service.into(), body, options, mode, submitted: now });
         self.drive_session(index);
     }
 
@@ -147,7 +146,7 @@ impl World {
                     self.close_session_link(index);
                     self.sessions[index].wants_link = true;
                 }
-                SessionOutput::Send(frames) => self.sessions[index].unsent.push(frames),
+                SessionOutput::Send(frames) => self.sessions[index].unsent.push_back(frames),
                 SessionOutput::Close => {
                     self.flush_session(index);
                     self.close_session_link(index);
@@ -204,7 +203,11 @@ impl World {
         }
         let link = *peer.link.get_or_insert_with(|| self.network.open());
         self.owners.insert(link, Owner::Session(index));
-        for frames in peer.unsent.drain(..) {
+        while !peer.unsent.is_empty() {
+            if self.random.chance(50) {
+                mdpx::join_first(&mut peer.unsent);
+            }
+            let Some(frames) = peer.unsent.pop_front() else { break };
             self.network.send_to_broker(self.now, link, frames, &mut self.random);
         }
         peer.machine.handle_sent(self.clock.instant(self.now));

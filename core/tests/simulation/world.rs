@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use majordomo::proto::broker::{Broker, BrokerConfig};
-use majordomo::proto::client::{Client, ClientConfig, ReplyMode};
 use majordomo::proto::worker::{Answer, Worker, WorkerConfig, WorkerOutput};
-use majordomo::{BrokerOptions, ClientOptions, Message, Protocol, ServiceError, WorkerOptions};
+use majordomo::{BrokerOptions, Message, Protocol, ServiceError, WorkerOptions};
 
 use crate::clients::ClientPeer;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, split};
 use crate::network::{Clock, Event, Link, Network, Plan, Random, State};
 use crate::sessions::SessionPeer;
 
@@ -348,8 +347,12 @@ impl World {
                 if let Some(broker) = &mut self.broker {
                     self.known_to_broker.insert(link);
                     match self.owners.get(&link) {
-                        Some(Owner::Session(index)) => self.ledger.of_session(*index, link, &frames),
-                        Some(Owner::Worker(_)) => self.ledger.of_worker(self.seed, link, &frames),
+                        Some(&Owner::Session(index)) => {
+                            split(&frames).iter().for_each(|frames| self.ledger.of_session(index, link, frames));
+                        }
+                        Some(Owner::Worker(_)) => {
+                            split(&frames).iter().for_each(|frames| self.ledger.of_worker(self.seed, link, frames));
+                        }
                         _ => {}
                     }
                     broker.handle_message(now, &link.to_be_bytes(), frames);
@@ -373,7 +376,7 @@ impl World {
                 }
                 Some(&Owner::Worker(index)) if self.workers[index].link == Some(link) => {
                     if let Some(machine) = &mut self.workers[index].machine {
-                        self.ledger.at_worker(link, &frames);
+                        split(&frames).iter().for_each(|frames| self.ledger.at_worker(link, frames));
                         machine.handle_message(now, frames);
                         self.drive_worker(index);
                     }
@@ -454,7 +457,9 @@ impl World {
                 let owner = owners[self.random.below(owners.len() as u64) as usize];
                 // A moment at which nothing else happens: what waited stays before what comes then.
                 let thaw = self.now + self.random.millis(10, 4000) + Duration::from_nanos(1);
-                self.frozen.insert(owner, thaw);
+                if !self.is_frozen(owner) {
+                    self.frozen.insert(owner, thaw);
+                }
             }
             Plan::Kill(index) => {
                 self.frozen.remove(&Owner::Worker(index));
@@ -547,7 +552,7 @@ impl World {
                 }
                 WorkerOutput::Send(frames) => {
                     if let Some(link) = self.workers[index].link {
-                        self.ledger.by_worker(self.seed, link, &frames);
+                        split(&frames).iter().for_each(|frames| self.ledger.by_worker(self.seed, link, frames));
                         self.network.send_to_broker(self.now, link, frames, &mut self.random);
                     }
                 }
@@ -606,8 +611,13 @@ impl World {
             let link = Link::from_be_bytes(transmit.to[..].try_into().expect("our routing ids have eight bytes"));
             match self.owners.get(&link) {
                 _ if self.network.state(link) == State::Closed => {}
-                Some(Owner::Session(index)) => self.ledger.to_session(*index, link, &transmit.frames),
-                Some(Owner::Worker(_)) => self.delivered.extend(self.ledger.to_worker(link, &transmit.frames)),
+                Some(&Owner::Session(index)) => {
+                    split(&transmit.frames).iter().for_each(|frames| self.ledger.to_session(index, link, frames));
+                }
+                Some(Owner::Worker(_)) => {
+                    let messages = split(&transmit.frames);
+                    self.delivered.extend(messages.iter().filter_map(|frames| self.ledger.to_worker(link, frames)));
+                }
                 _ => {}
             }
             match self.network.state(link) {

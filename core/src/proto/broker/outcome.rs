@@ -82,7 +82,9 @@ impl<F: Frame> Broker<F> {
         if again {
             self.give_back(now, id, Some(worker));
         } else {
-            self.counters.failed += 1;
+            // A client that is gone is counted as that.
+            let heard = self.requests.get(id).is_some_and(|request| !request.orphaned);
+            self.counters.failed += u64::from(heard);
             self.fail(now, id, failure);
         }
     }

@@ -126,6 +126,14 @@ impl<F: Frame> Session<F> {
         }
     }
 
+    /// The client does not want this outcome.
+    pub(super) fn discard(&mut self, number: u64) {
+        if let Some(Slot::Kept(_, bytes)) = self.slots.get(number) {
+            self.kept_bytes -= *bytes;
+            self.slots.remove(number);
+        }
+    }
+
     /// The client has all outcomes up to this number.
     pub(super) fn acknowledge(&mut self, number: u64) {
         // A request that is still open ends the look: a client that says it has that one's outcome is mistaken.

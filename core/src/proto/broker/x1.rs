@@ -57,9 +57,15 @@ impl<F: Frame> Broker<F> {
             }
             Command::Cancel { number } => {
                 let Some(session) = self.session_of(peer) else { return };
-                if let Some(Known::Open(id)) = self.sessions.get(&session).map(|session| session.know(number)) {
-                    self.counters.cancelled += 1;
-                    self.withdraw(id);
+                let Some(session) = self.sessions.get_mut(&session) else { return };
+                match session.know(number) {
+                    Known::Open(id) => {
+                        self.counters.cancelled += 1;
+                        self.withdraw(id);
+                    }
+                    // The outcome has crossed the CANCEL: nobody will say that it has arrived.
+                    Known::Kept(_) => session.discard(number),
+                    Known::New | Known::Gone => {}
                 }
             }
             Command::Ack { number } => {
@@ -179,8 +185,10 @@ impl<F: Frame> Broker<F> {
         if known.is_some_and(|key| secret_of(key) != Some(secret)) {
             return refuse(self, ErrorKind::Denied, "the session belongs to somebody else");
         }
-        let resumed = known.is_some();
-        if !resumed && self.sessions.len() >= self.config.max_sessions {
+        // A client says nothing before its WELCOME: a session without a number may be one whose WELCOME was lost, and what
+        // the client has said to an earlier broker is not known here.
+        let resumed = known.and_then(|key| self.sessions.get(&key)).is_some_and(|session| session.highest > 0);
+        if known.is_none() && self.sessions.len() >= self.config.max_sessions {
             return refuse(self, ErrorKind::QueueFull, "max_sessions is reached");
         }
         if let Some(other) = self.clients.get(peer).copied().filter(|other| Some(*other) != known) {
