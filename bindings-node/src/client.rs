@@ -34,6 +34,7 @@ impl NativeClient {
 
     /// Sends a request. Its outcome comes through `environment` under `token`, the parts of a streamed reply joined.
     #[napi(catch_unwind)]
+    #[expect(clippy::too_many_arguments, reason = "one call across the boundary for each request")]
     pub fn submit(
         &self,
         environment: &Environment,
@@ -53,6 +54,7 @@ impl NativeClient {
 
     /// Sends a request for a reply in parts.
     #[napi(catch_unwind)]
+    #[expect(clippy::too_many_arguments, reason = "one call across the boundary for each request")]
     pub fn stream(
         &self,
         service: String,

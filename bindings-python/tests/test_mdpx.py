@@ -54,7 +54,8 @@ def test_a_retryable_failure_is_tried_again_until_it_succeeds(broker: majordomo.
 
     def handler(request: majordomo.Request) -> str:
         attempts.append(request.attempt)
-        assert request.remaining is not None and request.remaining > 0
+        assert request.remaining is not None
+        assert request.remaining > 0
         if request.attempt < 3:
             raise majordomo.ServiceError(503, "not yet", retryable=True)
         return "done"

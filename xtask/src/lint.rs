@@ -12,7 +12,7 @@ use crate::process::Run;
 use crate::project::Project;
 
 /// Where Python lives.
-const PYTHON: [&str; 3] = ["bindings-python", "conformance", "examples"];
+const PYTHON: [&str; 4] = ["bindings-python", "benchmarks", "conformance", "examples"];
 
 /// Runs all checks and says which failed; whether none did.
 pub(crate) fn run(project: &Project) -> bool {
