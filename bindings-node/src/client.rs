@@ -1,5 +1,7 @@
 //! The client: requests go out here, their outcomes come back through the environment.
 
+#![allow(clippy::too_many_arguments, reason = "one call across the boundary for each request")]
+
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,7 +36,6 @@ impl NativeClient {
 
     /// Sends a request. Its outcome comes through `environment` under `token`, the parts of a streamed reply joined.
     #[napi(catch_unwind)]
-    #[expect(clippy::too_many_arguments, reason = "one call across the boundary for each request")]
     pub fn submit(
         &self,
         environment: &Environment,
@@ -54,7 +55,6 @@ impl NativeClient {
 
     /// Sends a request for a reply in parts.
     #[napi(catch_unwind)]
-    #[expect(clippy::too_many_arguments, reason = "one call across the boundary for each request")]
     pub fn stream(
         &self,
         service: String,

@@ -456,3 +456,82 @@ fn kept_outcomes_take_bounded_memory() {
     let kept = bed.broker.stats(bed.now).kept_bytes;
     assert!((1 << 20..=64 << 20).contains(&kept), "{kept}");
 }
+
+/// What went out to a peer, as messages; those of a BATCH one by one behind a mark.
+fn unbatched(said: &[Said]) -> Vec<String> {
+    let mut all = Vec::new();
+    for one in said {
+        if one.command() == Command::Batch {
+            all.push(format!("{}:batch", one.to));
+            let layout = mdpx::read(&one.header, 0).unwrap().layout;
+            all.extend(
+                layout
+                    .messages(&one.header)
+                    .map(|header| Said { to: one.to.clone(), header, rest: Vec::new() }.brief()),
+            );
+        } else {
+            all.push(one.brief());
+        }
+    }
+    all
+}
+
+#[test]
+fn small_messages_go_out_together_to_peers_that_take_that_and_order_is_kept() {
+    let mut bed = hub(8);
+    bed.tell("w", &Command::Batch);
+    bed.ask_x1("c", 1, "one");
+    bed.ask_x1("c", 2, "two");
+    bed.x1("c", &request(3), &Message::from(vec![0; 10_000]));
+    bed.ask_x1("c", 4, "alone");
+    let said = bed.said();
+    let texts: Vec<_> = unbatched(&said).into_iter().filter(|text| text.len() < 100).collect();
+    assert_eq!(texts, ["w:batch", "w:work one attempt 1", "w:work two attempt 1", "w:work alone attempt 1"]);
+    assert_eq!(said.len(), 3, "the large one in its place between them");
+    // The client has not said that it takes batches.
+    let mut deliveries = Vec::new();
+    for one in &said {
+        mdpx::each_message(&one.header, one.rest.len(), |command| {
+            if let Command::Deliver { delivery, .. } = command {
+                deliveries.push(delivery);
+            }
+        });
+    }
+    bed.x1("w", &answer(deliveries[0]), &Message::from("1"));
+    bed.x1("w", &answer(deliveries[1]), &Message::from("2"));
+    assert_eq!(bed.briefly(), ["c:final 1.0 1", "c:final 2.0 2"]);
+    bed.tell("c", &Command::Batch);
+    bed.x1("w", &answer(deliveries[2]), &Message::from("3"));
+    bed.x1("w", &answer(deliveries[3]), &Message::from("4"));
+    assert_eq!(unbatched(&bed.said()), ["c:batch", "c:final 3.0 3", "c:final 4.0 4"]);
+}
+
+#[test]
+fn a_batch_from_a_peer_is_as_good_as_its_messages() {
+    let mut bed = hub(8);
+    let mut waiting: std::collections::VecDeque<Vec<Bytes>> =
+        (1..=3).map(|number| mdpx::message(&request(number), &Message::from("hi"))).collect();
+    mdpx::join_first(&mut waiting);
+    assert_eq!(waiting.len(), 1);
+    let batch = waiting.pop_front().unwrap();
+    bed.broker.handle_message(bed.now, b"c", batch.clone());
+    assert_eq!(bed.deliveries().len(), 3);
+    // One within another is no message.
+    let mut nested = Vec::new();
+    mdpx::begin_batch(&mut nested);
+    mdpx::pack(&mut nested, 0, &batch);
+    bed.broker.handle_message(bed.now, b"c", vec![Bytes::from(nested)]);
+    assert_eq!((bed.deliveries().len(), bed.counters().malformed), (0, 1));
+}
+
+#[test]
+fn deliveries_in_a_batch_that_did_not_go_out_were_no_attempts() {
+    let mut bed = hub(8);
+    bed.tell("w", &Command::Batch);
+    bed.ask_x1("c", 1, "one");
+    bed.ask_x1("c", 2, "two");
+    let lost = bed.broker.poll_transmit().unwrap();
+    bed.broker.handle_undeliverable(bed.now, lost);
+    bed.ready_x1("v", 8);
+    assert_eq!(bed.briefly(), ["v:welcome", "v:work one attempt 1", "v:work two attempt 1"]);
+}
