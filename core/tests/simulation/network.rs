@@ -94,6 +94,8 @@ pub(crate) struct Network {
     sequence: u64,
     links: BTreeMap<Link, (State, Duration, Duration)>,
     last_link: Link,
+    /// Dead connections that the peer has closed: the broker does not know.
+    unnoticed: Vec<Link>,
 }
 
 impl Network {
@@ -129,7 +131,8 @@ impl Network {
     /// Tells the broker of every connection that is dead.
     pub(crate) fn end_silence(&mut self, now: Duration) {
         let silent = self.links.iter().filter(|(_, (state, ..))| *state == State::Silent).map(|(link, _)| *link);
-        for link in silent.collect::<Vec<_>>() {
+        let silent: Vec<_> = silent.chain(std::mem::take(&mut self.unnoticed)).collect();
+        for link in silent {
             self.push(now, Event::BrokerSeesClose(link));
             self.push(now, Event::PeerSeesClose(link));
         }
@@ -145,7 +148,9 @@ impl Network {
                 self.push(now + random.millis(0, 2), Event::PeerSeesClose(link));
             }
         }
-        self.links.remove(&link);
+        if self.links.remove(&link).is_some_and(|(state, ..)| state == State::Silent) {
+            self.unnoticed.push(link);
+        }
     }
 
     pub(crate) fn send_to_broker(&mut self, now: Duration, link: Link, frames: Vec<Bytes>, random: &mut Random) {
