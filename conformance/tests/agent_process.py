@@ -65,6 +65,7 @@ class AgentSpec:
     command: tuple[str, ...]
     stranger: bool
     probe: tuple[str, ...]
+    protocols: tuple[str, ...]
 
     @functools.cached_property
     def exists(self) -> bool:
@@ -85,7 +86,9 @@ def load_specs() -> dict[str, AgentSpec]:
             tuple(part.replace("{root}", str(ROOT)).replace("{target}", str(TARGET)) for part in words)
             for words in (parts, entry.get("probe", []))
         )
-        specs[language] = AgentSpec(language, command, entry.get("stranger", False), probe)
+        stranger = entry.get("stranger", False)
+        protocols = tuple(entry.get("protocols", ("0.1", "0.2") if stranger else ("0.1", "0.2", "x1")))
+        specs[language] = AgentSpec(language, command, stranger, probe, protocols)
     return specs
 
 

@@ -21,6 +21,7 @@ from peers.raw_client import RawClient  # noqa: E402
 from peers.raw_worker import RawWorker  # noqa: E402
 
 PROTOCOLS = ("0.1", "0.2")
+KNOWN = (*PROTOCOLS, "x1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,7 +37,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ours: about promises that only our broker makes")
     config.addinivalue_line("markers", "our_worker: the worker does what a stranger's cannot, such as failing")
     config.majordomo_seed = chosen_seed(config)  # type: ignore[attr-defined]
-    config.majordomo_specs = chosen_specs(config)  # type: ignore[attr-defined]
+    specs = chosen_specs(config)
+    config.majordomo_all_specs = specs  # type: ignore[attr-defined]
+    # What most tests are about: the published versions.
+    config.majordomo_specs = [spec for spec in specs if "0.1" in spec.protocols]  # type: ignore[attr-defined]
 
 
 def chosen_seed(config: pytest.Config) -> int:
@@ -78,13 +82,37 @@ def chosen_pairs(metafunc: pytest.Metafunc, specs: list[AgentSpec]) -> list[tupl
     return pairs
 
 
+def protocols_of(metafunc: pytest.Metafunc) -> list[str]:
+    """What the broker speaks; MDPX too where the module says so and the broker is ours."""
+    protocols = metafunc.config.getoption("--broker-protocols").split(",")
+    ours = not metafunc.config.getoption("--broker-command")
+    if getattr(metafunc.module, "EVERY_PROTOCOL", False) and ours and "x1" not in protocols:
+        protocols.append("x1")
+    return protocols
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the cells in which a peer would have to speak what it does not know."""
+    kept, left_out = [], []
+    for item in items:
+        parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+        specs = [value for value in parameters.values() if isinstance(value, AgentSpec)]
+        protocol = parameters.get("protocol")
+        known = all(protocol is None or protocol not in KNOWN or protocol in spec.protocols for spec in specs)
+        (kept if known else left_out).append(item)
+    items[:] = kept
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Spreads `protocol`, `client_language` and `worker_language` over what the broker and the agents speak."""
     if "protocol" in metafunc.fixturenames and not any(
         "protocol" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")
     ):
-        metafunc.parametrize("protocol", metafunc.config.getoption("--broker-protocols").split(","))
-    specs = metafunc.config.majordomo_specs  # type: ignore[attr-defined]
+        metafunc.parametrize("protocol", protocols_of(metafunc))
+    every = getattr(metafunc.module, "EVERY_PROTOCOL", False)
+    specs = metafunc.config.majordomo_all_specs if every else metafunc.config.majordomo_specs  # type: ignore[attr-defined]
     if {"client_spec", "worker_spec"} <= set(metafunc.fixturenames):
         pairs = chosen_pairs(metafunc, specs)
         ids = [f"{client.language}-{worker.language}" for client, worker in pairs]

@@ -11,6 +11,8 @@ from broker_process import BrokerCommand, BrokerProcess
 from cells import Cells, open_client, start_worker, unique
 from conftest import Agents
 
+# The column of MDPX too.
+EVERY_PROTOCOL = True
 STYLES = ("blocking", "async")
 ERROR_FRAME = b"MAJORDOMO-ERROR"
 
@@ -157,7 +159,8 @@ def test_all_pairs_find_each_other_again_after_the_broker_was_killed(
     broker_command: BrokerCommand, agents: Agents, pytestconfig: pytest.Config, protocol: str
 ) -> None:
     """One restart for the whole matrix: every client asks every worker, before and after, without being opened again."""
-    specs = pytestconfig.majordomo_specs  # type: ignore[attr-defined]
+    every: list[AgentSpec] = pytestconfig.majordomo_all_specs  # type: ignore[attr-defined]
+    specs = [spec for spec in every if protocol in spec.protocols]
     broker = BrokerProcess(broker_command, heartbeat_ms=300, liveness=4)
     cells = Cells(broker, agents.get)
     try:

@@ -65,7 +65,7 @@ def test_service_survives_odd_questions(shared_broker: BrokerProcess, peers: Pee
 @pytest.mark.ours
 def test_protocols_names_what_the_broker_speaks(shared_broker: BrokerProcess, peers: Peers, protocol: str) -> None:
     answer = peers.client(shared_broker, protocol).request("mmi.protocols", [b""])
-    assert answer.body == [b"200", b"0.1", b"0.2"]
+    assert answer.body == [b"200", b"0.1", b"0.2", b"x1"]
 
 
 @pytest.mark.ours
@@ -111,7 +111,7 @@ def test_stats_count_what_happens(broker: BrokerProcess, peers: Peers, protocol:
     client = peers.client(broker, protocol)
     stats = ask(client, "mmi.stats")
     assert set(stats) >= STATS
-    assert stats["protocols"] == ["0.1", "0.2"]
+    assert stats["protocols"] == ["0.1", "0.2", "x1"]
     assert isinstance(stats["version"], str) and stats["version"]
     counters = ("services", "workers", "queued", "in_flight", "answered", "redelivered", "expired", "malformed")
     assert {name: stats[name] for name in counters} == dict.fromkeys(counters, 0)

@@ -77,7 +77,7 @@ impl Ledger {
     }
 
     /// The broker says this to a client.
-    pub(crate) fn said_to_session(&mut self, session: usize, link: Link, frames: &[Bytes]) {
+    pub(crate) fn told_session(&mut self, session: usize, link: Link, frames: &[Bytes]) {
         let Some(header) = read(frames) else { return };
         let Some(books) = self.books.get_mut(&session).filter(|books| books.link == Some(link)) else { return };
         match header.command {
@@ -106,7 +106,7 @@ impl Ledger {
     }
 
     /// The broker says this to a worker; gives the text of the request, if it is one.
-    pub(crate) fn said_to_worker(&mut self, link: Link, frames: &[Bytes]) -> Option<String> {
+    pub(crate) fn told_worker(&mut self, link: Link, frames: &[Bytes]) -> Option<String> {
         let Some(header) = read(frames) else {
             // The body is the end of a message of the older protocols.
             return frames.last().map(|frame| String::from_utf8_lossy(frame).into_owned());

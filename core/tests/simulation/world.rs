@@ -612,12 +612,11 @@ impl World {
             match self.owners.get(&link) {
                 _ if self.network.state(link) == State::Closed => {}
                 Some(&Owner::Session(index)) => {
-                    split(&transmit.frames).iter().for_each(|frames| self.ledger.said_to_session(index, link, frames));
+                    split(&transmit.frames).iter().for_each(|frames| self.ledger.told_session(index, link, frames));
                 }
                 Some(Owner::Worker(_)) => {
                     let messages = split(&transmit.frames);
-                    self.delivered
-                        .extend(messages.iter().filter_map(|frames| self.ledger.said_to_worker(link, frames)));
+                    self.delivered.extend(messages.iter().filter_map(|frames| self.ledger.told_worker(link, frames)));
                 }
                 _ => {}
             }
