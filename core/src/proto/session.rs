@@ -669,6 +669,7 @@ impl Session {
             return;
         }
         let acked = self.arrived();
+        let owed_nothing = self.outstanding == 0;
         while self.outstanding < self.credit
             && let Some(number) = self.queue.pop_front()
         {
@@ -690,7 +691,9 @@ impl Session {
             self.acked = acked;
             self.unacked = 0;
         }
-        if self.outstanding > 0 && self.silence_due.is_none() {
+        // Silence counts from here where the broker owed nothing before: it may have been quiet for long, and a driver that
+        // sleeps between calls has not looked since.
+        if self.outstanding > 0 && (owed_nothing || self.silence_due.is_none()) {
             self.heard = now;
             self.silence_due = Some(now + self.patience);
         }

@@ -478,3 +478,19 @@ fn what_ended_long_ago_leaves_nothing_behind_a_request_that_runs_long() {
     bed.answer(1);
     assert!(bed.session.is_idle());
 }
+
+#[test]
+fn a_driver_that_slept_through_the_brokers_rest_does_not_take_it_for_silence() {
+    let mut bed = Bed::ready(&options(), 10);
+    bed.answer(1);
+    assert_eq!(bed.done(), ["1 ok 1"]);
+    // Nobody looks at the machine meanwhile, as with a blocking client that is not called.
+    bed.now += Duration::from_secs(60);
+    let number = bed.ask(RequestOptions::default(), ReplyMode::Parts);
+    bed.pass(Duration::from_millis(10));
+    // The acknowledgement of the first outcome is long due.
+    assert_eq!(bed.outputs(), ["request 2"]);
+    bed.say(&Command::Partial { number, sequence: 0 }, "part");
+    bed.say(&Command::Final { number, sequence: 1 }, "last");
+    assert_eq!(bed.done(), ["2 part 1", "2 ok 1"]);
+}
