@@ -144,7 +144,8 @@ impl Reactor {
             Interest::dealer(dealer, writable)
         });
         let timeout = io.timers.next().map(|due| due.saturating_duration_since(Instant::now()));
-        match poller.poll(std::iter::once(Interest::waker(queue.waker())).chain(interests), timeout) {
+        let interests: Vec<_> = std::iter::once(Interest::waker(queue.waker())).chain(interests).collect();
+        match poller.poll(&interests, timeout) {
             Ok(Woken::Ready(_) | Woken::Timeout | Woken::Interrupted) => {}
             Err(error) => {
                 log::error!("the asynchronous I/O thread: {error}");

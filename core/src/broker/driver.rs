@@ -157,7 +157,7 @@ impl Driver {
         let timeout = due.into_iter().chain(self.router.retry_after()).min();
         let interests = [Interest::router(&self.router), Interest::waker(&self.shared.waker)];
         // A signal or the end of the time only means: look again.
-        self.poller.poll(interests, timeout)?;
+        self.poller.poll(&interests, timeout)?;
         Ok(())
     }
 
@@ -171,7 +171,7 @@ impl Driver {
                 log::warn!("{} messages were left that their peers did not read", self.router.backlog().messages);
                 break;
             }
-            self.poller.poll([], Some(pause))?;
+            self.poller.poll(&[], Some(pause))?;
             self.flush()?;
         }
         Ok(())

@@ -393,9 +393,10 @@ impl Connection {
     fn wait(&mut self, closing: &Closing) -> Result<Woken> {
         let due = self.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = due.map_or(SLICE, |due| due.min(SLICE));
-        let dealer = self.dealer.as_ref().map(|dealer| Interest::dealer(dealer, !self.unsent.is_empty()));
-        let woken = self.poller.poll(dealer.into_iter().chain([Interest::waker(&closing.waker)]), Some(timeout))?;
-        self.readable = self.dealer.is_some() && self.poller.readiness(0).readable;
+        let closes = Interest::waker(&closing.waker);
+        let Some(dealer) = &self.dealer else { return self.poller.poll(&[closes], Some(timeout)) };
+        let woken = self.poller.poll(&[Interest::dealer(dealer, !self.unsent.is_empty()), closes], Some(timeout))?;
+        self.readable = self.poller.readiness(0).readable;
         Ok(woken)
     }
 }

@@ -39,8 +39,8 @@ pub use parts::Parts;
 pub struct Client {
     options: Mutex<ClientOptions>,
     turn: Turn,
-    /// The connection of the last request that ended well, for the next one.
-    spare: Mutex<Option<Connection>>,
+    /// The connection of the last request that ended well, for the next one. Boxed: it is large, and moved for each request.
+    spare: Mutex<Option<Box<Connection>>>,
     closing: Closing,
 }
 
@@ -167,10 +167,9 @@ impl Client {
     }
 
     /// Starts a request on the connection of the last one, if that is still good, or on a fresh one.
-    fn start(&self, service: &str, body: Message, options: &RequestOptions, mode: ReplyMode) -> Result<Connection> {
-        let settings = self.options();
+    fn start(&self, service: &str, body: Message, options: &RequestOptions, mode: ReplyMode) -> Result<Box<Connection>> {
         let spare = self.spare().take().and_then(|mut spare| spare.is_reusable().then_some(spare));
-        let mut connection = spare.map_or_else(|| Connection::new(&settings), Ok)?;
+        let settings = self.options.lock().unwrap_or_else(PoisonError::into_inner);
         // A spare connection was made under the options of its time.
         let options = RequestOptions {
             timeout: options.timeout.or(Some(settings.timeout)),
@@ -178,6 +177,11 @@ impl Client {
             deadline: options.deadline.or(settings.deadline),
             ..options.clone()
         };
+        let mut connection = match spare {
+            Some(connection) => connection,
+            None => Box::new(Connection::new(&settings)?),
+        };
+        drop(settings);
         match connection.start(service, body, &options, mode) {
             Ok(()) => Ok(connection),
             Err(error) => {
@@ -188,7 +192,7 @@ impl Client {
     }
 
     /// Keeps a connection for the next request, unless there is one or the client is closed.
-    fn put_back(&self, connection: Connection) {
+    fn put_back(&self, connection: Box<Connection>) {
         if !self.closing.origin.is_here() {
             return;
         }
@@ -199,7 +203,7 @@ impl Client {
         }
     }
 
-    fn spare(&self) -> MutexGuard<'_, Option<Connection>> {
+    fn spare(&self) -> MutexGuard<'_, Option<Box<Connection>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

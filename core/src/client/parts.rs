@@ -16,12 +16,12 @@ use super::connection::{Connection, Progress};
 pub struct Parts<'a> {
     client: &'a Client,
     /// Gone once the request has ended.
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     last_was_final: bool,
 }
 
 impl<'a> Parts<'a> {
-    pub(super) fn new(client: &'a Client, connection: Connection) -> Parts<'a> {
+    pub(super) fn new(client: &'a Client, connection: Box<Connection>) -> Parts<'a> {
         Parts { client, connection: Some(connection), last_was_final: false }
     }
 

@@ -676,6 +676,9 @@ pub fn begin_batch(out: &mut Vec<u8>) {
 
 /// Makes one message of the first ones that wait, where there are several that may be joined.
 pub fn join_first(waiting: &mut VecDeque<Vec<Bytes>>) {
+    if waiting.len() < 2 {
+        return;
+    }
     let mut count = 0;
     let mut size = 0;
     for message in waiting.iter().take_while(|message| may_join(message)) {

@@ -1,21 +1,24 @@
 //! Waiting for many sockets and a waker at once.
+//!
+//! libzmq signals a socket through a descriptor that says only that something has changed, and what has is asked of the
+//! socket. `zmq_poll` asks every socket twice and makes two more system calls than it needs; where one message at a time
+//! goes to and fro, that is a tenth of its way. So a socket that has just said that it has nothing is not asked again, and
+//! after the wait only those are asked whose descriptor has stirred.
 
-use std::ffi::c_long;
+use std::os::fd::RawFd;
 use std::time::Duration;
-
-use zmq_sys::zmq_pollitem_t;
 
 use crate::error::Result;
 
 use super::dealer::Dealer;
 use super::router::Router;
-use super::socket::{Socket, last_errno, os_error};
+use super::socket::{Socket, os_error};
 use super::waker::Waker;
 
 /// What to wait for on one socket or waker.
 pub(crate) struct Interest<'a> {
     source: Source<'a>,
-    events: u32,
+    writable: bool,
 }
 
 enum Source<'a> {
@@ -27,25 +30,63 @@ enum Source<'a> {
 impl<'a> Interest<'a> {
     /// Messages of a dealer; with `writable`, also that its connection stands and has room.
     pub(crate) fn dealer(dealer: &'a Dealer, writable: bool) -> Self {
-        let events = zmq_sys::ZMQ_POLLIN | if writable { zmq_sys::ZMQ_POLLOUT } else { 0 };
-        Interest { source: Source::Dealer(dealer), events }
+        Interest { source: Source::Dealer(dealer), writable }
     }
 
     /// Messages of a router.
     pub(crate) fn router(router: &'a Router) -> Self {
-        Interest { source: Source::Socket(router.socket()), events: zmq_sys::ZMQ_POLLIN }
+        Interest { source: Source::Socket(router.socket()), writable: false }
     }
 
     /// That somebody wakes this thread.
     pub(crate) fn waker(waker: &'a Waker) -> Self {
-        Interest { source: Source::Waker(waker), events: zmq_sys::ZMQ_POLLIN }
+        Interest { source: Source::Waker(waker), writable: false }
+    }
+
+    /// What is ready now. Afterwards the descriptors tell of everything else. `stirred` is whether one of them has.
+    fn look(&self, stirred: bool) -> Result<Readiness> {
+        let ask = |socket: &Socket, writable: bool| match socket.is_drained() && !stirred && !writable {
+            true => Ok(0),
+            false => socket.events(),
+        };
+        let readable = |events: u32| events & zmq_sys::ZMQ_POLLIN != 0;
+        let both = |socket: &Socket| {
+            let events = ask(socket, self.writable)?;
+            let writable = self.writable && events & zmq_sys::ZMQ_POLLOUT != 0;
+            Ok(Readiness { readable: readable(events), writable })
+        };
+        match self.source {
+            Source::Waker(waker) => Ok(Readiness { readable: waker.is_woken(), writable: false }),
+            Source::Socket(socket) => both(socket),
+            Source::Dealer(dealer) => match dealer.connecting().filter(|_| self.writable) {
+                // Its pipe would take messages already; what must be waited for is the connection.
+                Some(connecting) => Ok(Readiness {
+                    readable: readable(ask(dealer.socket(), false)?),
+                    writable: readable(ask(&connecting, false)?),
+                }),
+                None => both(dealer.socket()),
+            },
+        }
+    }
+
+    fn for_each_fd(&self, mut each: impl FnMut(RawFd)) {
+        match self.source {
+            Source::Waker(waker) => each(waker.fd()),
+            Source::Socket(socket) => each(socket.fd()),
+            Source::Dealer(dealer) => {
+                each(dealer.socket().fd());
+                if let Some(connecting) = dealer.connecting().filter(|_| self.writable) {
+                    each(connecting.fd());
+                }
+            }
+        }
     }
 }
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
-    /// This many of the interests are ready.
+    /// This many of the interests are ready; none where something stirred that turned out to be no message.
     Ready(usize),
     /// The time is over.
     Timeout,
@@ -65,67 +106,56 @@ pub(crate) struct Readiness {
 /// Waits. Kept between waits for its memory only.
 #[derive(Default)]
 pub(crate) struct Poller {
-    items: Vec<zmq_pollitem_t>,
-    /// For each interest where its items begin: one, or two for a dealer that is still connecting.
-    starts: Vec<usize>,
+    readiness: Vec<Readiness>,
+    descriptors: Vec<libc::pollfd>,
 }
-
-// SAFETY: the pointers in `items` are used only while `poll` borrows the sockets that they belong to.
-unsafe impl Send for Poller {}
 
 impl Poller {
     /// Waits until an interest is ready or `timeout` is over; `None` waits as long as it takes. A timeout is rounded up
     /// to whole milliseconds.
-    pub(crate) fn poll<'a>(
-        &mut self,
-        interests: impl IntoIterator<Item = Interest<'a>>,
-        timeout: Option<Duration>,
-    ) -> Result<Woken> {
-        self.items.clear();
-        self.starts.clear();
+    pub(crate) fn poll(&mut self, interests: &[Interest<'_>], timeout: Option<Duration>) -> Result<Woken> {
+        self.readiness.clear();
         for interest in interests {
-            self.starts.push(self.items.len());
-            self.add(&interest);
+            self.readiness.push(interest.look(false)?);
         }
-        let timeout = timeout
-            .map_or(-1, |timeout| c_long::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(c_long::MAX));
-        // SAFETY: the items' sockets are borrowed by the caller during this call, in this thread alone.
-        match unsafe { zmq_sys::zmq_poll(self.items.as_mut_ptr(), self.items.len() as _, timeout) } {
-            0 => Ok(Woken::Timeout),
-            -1 if last_errno() == libc::EINTR => Ok(Woken::Interrupted),
-            -1 => Err(os_error("cannot wait for messages", last_errno())),
-            ready => Ok(Woken::Ready(ready as usize)),
+        let ready = self.count();
+        if ready > 0 {
+            return Ok(Woken::Ready(ready));
         }
+        self.descriptors.clear();
+        for interest in interests {
+            interest.for_each_fd(|fd| self.descriptors.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 }));
+        }
+        let timeout =
+            timeout.map_or(-1, |timeout| i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
+        // SAFETY: the list is live and as long as it is said to be; the descriptors are those of borrowed sockets and wakers.
+        match unsafe { libc::poll(self.descriptors.as_mut_ptr(), self.descriptors.len() as _, timeout) } {
+            0 => return Ok(Woken::Timeout),
+            -1 => {
+                return match std::io::Error::last_os_error().raw_os_error() {
+                    Some(libc::EINTR) => Ok(Woken::Interrupted),
+                    errno => Err(os_error("cannot wait for messages", errno.unwrap_or_default())),
+                };
+            }
+            _ => {}
+        }
+        let mut stirred = self.descriptors.iter().map(|descriptor| descriptor.revents != 0);
+        for (interest, readiness) in interests.iter().zip(&mut self.readiness) {
+            let mut has_stirred = false;
+            interest.for_each_fd(|_| has_stirred |= stirred.next().unwrap_or_default());
+            if has_stirred {
+                *readiness = interest.look(true)?;
+            }
+        }
+        Ok(Woken::Ready(self.count()))
     }
 
     /// What the interest at `index` of the last wait is ready for.
     pub(crate) fn readiness(&self, index: usize) -> Readiness {
-        let Some(&start) = self.starts.get(index) else { return Readiness::default() };
-        let end = self.starts.get(index + 1).copied().unwrap_or(self.items.len());
-        let has = |item: &zmq_pollitem_t, events| item.revents as u32 & events != 0;
-        let readable = zmq_sys::ZMQ_POLLIN | zmq_sys::ZMQ_POLLERR;
-        match &self.items[start..end] {
-            [socket] => Readiness { readable: has(socket, readable), writable: has(socket, zmq_sys::ZMQ_POLLOUT) },
-            [socket, connecting] => Readiness { readable: has(socket, readable), writable: has(connecting, readable) },
-            _ => Readiness::default(),
-        }
+        self.readiness.get(index).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, interest: &Interest<'_>) {
-        let mut push = |socket, fd, events: u32| {
-            self.items.push(zmq_pollitem_t { socket, fd, events: events as _, revents: 0 });
-        };
-        match interest.source {
-            Source::Waker(waker) => push(std::ptr::null_mut(), waker.fd(), interest.events),
-            Source::Socket(socket) => push(socket.raw(), 0, interest.events),
-            Source::Dealer(dealer) => match dealer.connecting() {
-                // Its pipe would take messages already; what must be waited for is the connection.
-                Some(connecting) if interest.events & zmq_sys::ZMQ_POLLOUT != 0 => {
-                    push(dealer.socket().raw(), 0, zmq_sys::ZMQ_POLLIN);
-                    push(connecting.raw(), 0, zmq_sys::ZMQ_POLLIN);
-                }
-                _ => push(dealer.socket().raw(), 0, interest.events),
-            },
-        }
+    fn count(&self) -> usize {
+        self.readiness.iter().filter(|readiness| readiness.readable || readiness.writable).count()
     }
 }

@@ -1,7 +1,9 @@
 //! A libzmq socket that closes itself, and libzmq's errors as ours.
 
+use std::cell::Cell;
 use std::ffi::{CString, c_int, c_void};
 use std::io;
+use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::Arc;
 
@@ -19,6 +21,10 @@ pub(super) const ZMQ_HICCUP_MSG: u32 = 114;
 /// A socket of any type. It may move between threads, but only one may use it at a time.
 pub(crate) struct Socket {
     raw: *mut c_void,
+    /// Stirs when something may have changed.
+    fd: RawFd,
+    /// Whether the socket has just said that it has nothing, so that its descriptor tells of whatever comes next.
+    drained: Cell<bool>,
     origin: Origin,
     /// Dropped after the socket is closed.
     _context: Arc<Context>,
@@ -44,7 +50,8 @@ impl Socket {
         if raw.is_null() {
             return Err(os_error("no socket could be opened", last_errno()));
         }
-        let socket = Socket { raw, origin: Origin::here(), _context: context };
+        let mut socket = Socket { raw, fd: -1, drained: Cell::new(false), origin: Origin::here(), _context: context };
+        socket.fd = socket.get_int(zmq_sys::ZMQ_FD, "descriptor")?;
         // A half-open handshake must not hold a connection for ever; dead hosts and cut cables must show.
         socket.set_int(zmq_sys::ZMQ_HANDSHAKE_IVL, 10_000)?;
         socket.set_int(zmq_sys::ZMQ_TCP_KEEPALIVE, 1)?;
@@ -54,9 +61,33 @@ impl Socket {
         Ok(socket)
     }
 
-    /// The socket, for the poller.
-    pub(super) fn raw(&self) -> *mut c_void {
-        self.raw
+    /// For the poller: readable where something may have changed since [`Socket::events`], or since there was nothing to
+    /// receive, whichever was last.
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    /// Whether nothing was there when the socket was last used: only the descriptor can tell of something new.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained.get()
+    }
+
+    /// What the socket is ready for, as `ZMQ_POLLIN` and `ZMQ_POLLOUT`.
+    pub(super) fn events(&self) -> Result<u32> {
+        let events = self.get_int(zmq_sys::ZMQ_EVENTS, "events")? as u32;
+        self.drained.set(events & zmq_sys::ZMQ_POLLIN == 0);
+        Ok(events)
+    }
+
+    fn get_int(&self, option: u32, name: &str) -> Result<c_int> {
+        let mut value: c_int = 0;
+        let mut length = size_of::<c_int>();
+        // SAFETY: the socket is live; value and length are what the option takes.
+        uninterrupted(|| unsafe {
+            zmq_sys::zmq_getsockopt(self.raw, option as c_int, ptr::from_mut(&mut value).cast(), &mut length)
+        })
+        .map_err(|errno| os_error(&format!("libzmq does not tell a socket's {name}"), errno))?;
+        Ok(value)
     }
 
     pub(super) fn set_int(&self, option: u32, value: i32) -> Result<()> {
@@ -106,6 +137,7 @@ impl Socket {
 
     /// Ends the reports. In a child of fork() the socket is left alone.
     pub(super) fn stop_monitor(&self) {
+        self.drained.set(false);
         if self.origin.is_here() {
             // SAFETY: the socket is live; no address means the end.
             unsafe { zmq_sys::zmq_socket_monitor(self.raw, ptr::null(), 0) };
@@ -132,6 +164,8 @@ impl Socket {
 
     /// Sends one frame without waiting. A frame that was not taken is still the caller's, whole.
     pub(super) fn send(&self, frame: &mut Frame, more: bool) -> Result<Outcome> {
+        // libzmq may look at its mail first, and take from the descriptor what it would have told.
+        self.drained.set(false);
         let flags = zmq_sys::ZMQ_DONTWAIT | if more { zmq_sys::ZMQ_SNDMORE } else { 0 };
         // SAFETY: socket and message are live. When taken, the message becomes empty, which dropping it allows for.
         self.repeat("send", || unsafe { zmq_sys::zmq_msg_send(frame.as_mut_ptr(), self.raw, flags as c_int) })
@@ -140,9 +174,11 @@ impl Socket {
     /// Receives one frame without waiting.
     pub(super) fn recv(&self, frame: &mut Frame) -> Result<Outcome> {
         // SAFETY: socket and message are live; what the message held before is released.
-        self.repeat("receive", || unsafe {
+        let outcome = self.repeat("receive", || unsafe {
             zmq_sys::zmq_msg_recv(frame.as_mut_ptr(), self.raw, zmq_sys::ZMQ_DONTWAIT as c_int)
-        })
+        })?;
+        self.drained.set(outcome == Outcome::WouldBlock);
+        Ok(outcome)
     }
 
     /// A signal in the middle of a call that does not wait is no reason to give the call up.

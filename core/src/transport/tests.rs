@@ -41,7 +41,7 @@ fn id(peer: &Frame) -> RoutingId {
 /// Sends once the connection stands.
 fn send(dealer: &Dealer, message: &[Bytes]) {
     while !dealer.try_send(message).unwrap() {
-        let woken = Poller::default().poll([Interest::dealer(dealer, true)], LONG).unwrap();
+        let woken = Poller::default().poll(&[Interest::dealer(dealer, true)], LONG).unwrap();
         assert_ne!(woken, Woken::Timeout, "no connection");
     }
 }
@@ -51,7 +51,7 @@ fn recv(dealer: &Dealer) -> Received {
     loop {
         match dealer.try_recv().unwrap() {
             Received::Nothing => {
-                let woken = Poller::default().poll([Interest::dealer(dealer, false)], LONG).unwrap();
+                let woken = Poller::default().poll(&[Interest::dealer(dealer, false)], LONG).unwrap();
                 assert_ne!(woken, Woken::Timeout, "nothing came");
             }
             received => return received,
@@ -64,7 +64,7 @@ fn incoming(router: &Router) -> Incoming {
     loop {
         match router.try_recv().unwrap() {
             Incoming::Nothing => {
-                let woken = Poller::default().poll([Interest::router(router)], LONG).unwrap();
+                let woken = Poller::default().poll(&[Interest::router(router)], LONG).unwrap();
                 assert_ne!(woken, Woken::Timeout, "nothing came");
             }
             received => return received,
@@ -171,7 +171,7 @@ fn a_burst_of_replies_to_a_slow_reader_loses_nothing() {
     });
     while let Some(pause) = router.retry_after() {
         assert!(router.flush().unwrap().is_empty());
-        Poller::default().poll([Interest::router(&router)], Some(pause)).unwrap();
+        Poller::default().poll(&[Interest::router(&router)], Some(pause)).unwrap();
     }
     assert_eq!(router.backlog(), Default::default());
     reader.join().unwrap();
@@ -223,13 +223,13 @@ fn a_waker_wakes_once_however_often_it_is_called() {
     let waker = Waker::new().unwrap();
     let mut poller = Poller::default();
     for _ in 0..3 {
-        assert_eq!(poller.poll([Interest::waker(&waker)], Some(Duration::ZERO)).unwrap(), Woken::Timeout);
+        assert_eq!(poller.poll(&[Interest::waker(&waker)], Some(Duration::ZERO)).unwrap(), Woken::Timeout);
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| (0..1000).for_each(|_| waker.wake()));
             }
         });
-        assert_eq!(poller.poll([Interest::waker(&waker)], LONG).unwrap(), Woken::Ready(1));
+        assert_eq!(poller.poll(&[Interest::waker(&waker)], LONG).unwrap(), Woken::Ready(1));
         assert!(poller.readiness(0).readable);
         waker.clear();
     }

@@ -43,6 +43,11 @@ impl Waker {
         }
     }
 
+    /// Whether somebody has woken the thread since it last cleared this.
+    pub(super) fn is_woken(&self) -> bool {
+        self.pending.load(Ordering::Acquire)
+    }
+
     pub(super) fn fd(&self) -> RawFd {
         self.reader.as_raw_fd()
     }

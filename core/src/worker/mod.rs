@@ -266,7 +266,7 @@ impl Inner {
                 session.receiver_waits = true;
                 session.receiving = false;
                 drop(session);
-                Poller::default().poll([Interest::waker(&self.waker)], Some(longest))?
+                Poller::default().poll(&[Interest::waker(&self.waker)], Some(longest))?
             } else {
                 self.beater.rest();
                 let woken = session.wait(&self.waker, longest)?;

@@ -221,8 +221,12 @@ impl Session {
         let due = self.machine_due.map(|due| due.saturating_duration_since(self.now));
         let timeout = due.map_or(longest, |due| due.min(longest));
         let writable = !self.unsent.is_empty();
-        let dealer = self.dealer.as_ref().map(|dealer| Interest::dealer(dealer, writable));
-        let woken = self.poller.poll(dealer.into_iter().chain([Interest::waker(waker)]), Some(timeout));
+        let woken = match &self.dealer {
+            Some(dealer) => {
+                self.poller.poll(&[Interest::dealer(dealer, writable), Interest::waker(waker)], Some(timeout))
+            }
+            None => self.poller.poll(&[Interest::waker(waker)], Some(timeout)),
+        };
         self.now = Instant::now();
         woken
     }
@@ -323,7 +327,7 @@ impl Session {
                 log::warn!("the broker did not take {} last messages", self.unsent.len());
                 break;
             }
-            self.poller.poll([Interest::dealer(dealer, true)], Some(left.min(Duration::from_millis(10))))?;
+            self.poller.poll(&[Interest::dealer(dealer, true)], Some(left.min(Duration::from_millis(10))))?;
             self.flush()?;
         }
         Ok(())
