@@ -140,6 +140,17 @@ impl Load {
         }
     }
 
+    /// Starts one of the programs. One message at a time goes from thread to thread, and what that costs depends on whether
+    /// both are on one core, which the system decides anew for each process. So it is decided here, alike for all: clients
+    /// and workers on one core, what is between them on another.
+    fn start(self, place: Place, run: Run) -> Result<Peer> {
+        match (self, place) {
+            (Load::Pipelined { .. }, _) => Peer::start(run),
+            (Load::RoundTrip, Place::Ends) => Peer::start_on(0, run),
+            (Load::RoundTrip, Place::Middle) => Peer::start_on(1, run),
+        }
+    }
+
     fn pairs(self) -> u32 {
         match self {
             Load::Pipelined { pairs, .. } => pairs,
@@ -148,21 +159,30 @@ impl Load {
     }
 }
 
+/// Where on the way of a message a program is.
+#[derive(Clone, Copy)]
+enum Place {
+    Ends,
+    Middle,
+}
+
 fn raw_relay(stand: &Stand<'_>, load: Load) -> Result<Sample> {
-    let mut relay = Peer::start(stand.program("raw-proxy"))?;
+    let mut relay = load.start(Place::Middle, stand.program("raw-proxy"))?;
     let listening: Listening = relay.line()?;
     let workers = stand.program("raw-worker").args(["--endpoint", &listening.workers]);
-    let _workers = Peer::start_ready(workers.args(["--workers", &load.pairs().to_string()]))?;
+    let workers = workers.args(["--workers", &load.pairs().to_string()]);
+    let _workers = load.start(Place::Ends, workers)?.once_ready()?;
     let (size, outstanding, pairs) = match load {
         Load::Pipelined { size, outstanding, pairs } => (size, outstanding, pairs),
         Load::RoundTrip => (11, 1, 1),
     };
     let clients = with_load(stand.program("raw-client"), size, outstanding, pairs);
-    client(clients.args(["--endpoint", &listening.endpoint]).args(["--watch", &listening.pid.to_string()]))
+    let clients = clients.args(["--endpoint", &listening.endpoint]).args(["--watch", &listening.pid.to_string()]);
+    measured(load.start(Place::Ends, clients)?)
 }
 
 fn majordomo(stand: &Stand<'_>, language: Language, protocol: Protocol, load: Load) -> Result<Sample> {
-    let mut broker = Peer::start(stand.program("broker"))?;
+    let mut broker = load.start(Place::Middle, stand.program("broker"))?;
     let listening: Listening = broker.line()?;
     let protocol = stand.protocol(protocol);
     let ends = |role: &str, endpoint: &str| -> Result<Run> {
@@ -176,14 +196,16 @@ fn majordomo(stand: &Stand<'_>, language: Language, protocol: Protocol, load: Lo
         }
     };
     let workers = if load.pairs() > 1 { workers.args(["--workers", &load.pairs().to_string()]) } else { workers };
-    let _workers = Peer::start_ready(workers)?;
+    let _workers = load.start(Place::Ends, workers)?.once_ready()?;
     let clients = match load {
         Load::Pipelined { size, outstanding, pairs } => {
             with_load(ends("client", &listening.endpoint)?, size, outstanding, pairs)
         }
         Load::RoundTrip => ends("round-trip", &listening.endpoint)?,
     };
-    client(if language == Language::Rust { clients.args(["--watch", &listening.pid.to_string()]) } else { clients })
+    let watch = ["--watch".to_owned(), listening.pid.to_string()];
+    let clients = if language == Language::Rust { clients.args(watch) } else { clients };
+    measured(load.start(Place::Ends, clients)?)
 }
 
 fn hand_written(stand: &Stand<'_>, tool: Tool) -> Result<Sample> {
@@ -262,7 +284,11 @@ pub(crate) fn with_load(run: Run, size: u32, outstanding: u32, pairs: u32) -> Ru
 
 /// Runs a client to its end; what it measured.
 fn client(run: Run) -> Result<Sample> {
-    let mut client = Peer::start(run)?;
+    measured(Peer::start(run)?)
+}
+
+/// What a client measures until its end.
+fn measured(mut client: Peer) -> Result<Sample> {
     let measured: Measured = client.line()?;
     client.wait()?;
     let cpu = measured.watched_cpu_seconds.map(|seconds| seconds / measured.replies * 100_000.0);

@@ -4,6 +4,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -46,16 +48,30 @@ impl Peer {
         Ok(Peer { words, program, events, remarks: Vec::new() })
     }
 
-    /// Starts it and waits until it is ready.
-    pub(crate) fn start_ready(run: Run) -> Result<Peer> {
-        let mut peer = Peer::start(run)?;
-        peer.await_ready()?;
-        Ok(peer)
+    /// Starts it on one core, counted from 0 and again from there where there are fewer.
+    pub(crate) fn start_on(core: usize, run: Run) -> Result<Peer> {
+        let this_thread = Pid::from_raw(0);
+        let all = sched_getaffinity(this_thread).context("cannot ask for the permitted cores")?;
+        let permitted: Vec<usize> = (0..CpuSet::count()).filter(|&core| all.is_set(core) == Ok(true)).collect();
+        let core = permitted.get(core % permitted.len().max(1)).context("no core is permitted")?;
+        let mut one = CpuSet::new();
+        one.set(*core)?;
+        // What is started takes it over.
+        sched_setaffinity(this_thread, &one).context("cannot choose a core")?;
+        let peer = Peer::start(run);
+        sched_setaffinity(this_thread, &all).context("cannot go back to all cores")?;
+        peer
     }
 
-    pub(crate) fn await_ready(&mut self) -> Result<()> {
+    /// Starts it and waits until it is ready.
+    pub(crate) fn start_ready(run: Run) -> Result<Peer> {
+        Peer::start(run)?.once_ready()
+    }
+
+    /// Waits until it is ready.
+    pub(crate) fn once_ready(mut self) -> Result<Peer> {
         let Ready { ready } = self.line()?;
-        if ready { Ok(()) } else { bail!("`{}` is not ready", self.words) }
+        if ready { Ok(self) } else { bail!("`{}` is not ready", self.words) }
     }
 
     /// Its next line of JSON.
