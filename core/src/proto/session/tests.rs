@@ -1,6 +1,11 @@
 //! The session's promises, one by one; the broker is played with the codec.
 
+use super::super::client::ReplyMode;
+use super::super::mdpx::Failure;
 use super::*;
+use crate::error::ServiceError;
+use crate::message::Message;
+use crate::options::{ClientOptions, Protocol, RequestOptions};
 
 const TIMEOUT: Duration = Duration::from_millis(2500);
 
