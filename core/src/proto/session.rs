@@ -249,7 +249,7 @@ impl Session {
         let Ok(Header { command, layout }) = mdpx::read(&header, frames.len()) else { return self.strays += 1 };
         if command == Command::Batch {
             // One of them may end the connection: the rest is dropped with it.
-            return layout.messages(&header).filter(|message| mdpx::may_join(&[message])).for_each(|message| {
+            return layout.messages(&header).take_while(|message| mdpx::may_join(&[message])).for_each(|message| {
                 self.handle_message(now, vec![message]);
             });
         }

@@ -47,7 +47,8 @@ pub fn read(frame: &[u8], followers: usize) -> Result<Header<'_>, &'static str> 
     if !has(PACKED) && start != frame.len() {
         return Err("bytes behind the header's fields");
     }
-    let may_follow = may_have_body(&command) && !has(PACKED);
+    // The messages of a BATCH are always packed.
+    let may_follow = may_have_body(&command) && command != Command::Batch && !has(PACKED);
     if followers > 0 && !may_follow {
         return Err("frames that the command does not have");
     }
