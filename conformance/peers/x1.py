@@ -59,6 +59,7 @@ COMMANDS: dict[int, tuple[str, str, tuple[tuple[str, str], ...], int, bool]] = {
     0x19: ("DRAIN", "worker", (), 0, False),
     0x21: ("HEARTBEAT", "any", (), 0, False),
     0x22: ("DISCONNECT", "any", (("kind", "B"), ("text", "text")), 0, False),
+    0x23: ("BATCH", "any", (), 0, True),
 }  # fmt: skip
 
 BYTES = {(name, leg): byte for byte, (name, leg, *_) in COMMANDS.items()}
@@ -169,8 +170,13 @@ def read(frames: Sequence[bytes]) -> Message:
         raise BadFrames(f"{reader.left} bytes behind the fields of {name}")
     else:
         body = list(frames[1:])
-        if body and not has_body:
+        # The messages of a BATCH are always packed.
+        if body and (not has_body or name == "BATCH"):
             raise BadFrames(f"{name} with {len(body)} extra frames")
+    if name == "BATCH":
+        for message in body:
+            if len(message) > PACK_LIMIT or read([message]).command == "BATCH":
+                raise BadFrames("a BATCH of something else than moderate messages of one frame")
     return Message(name, leg, fields, bool(flags & own_flag), properties, body)
 
 

@@ -73,6 +73,14 @@ def test_peers_write_and_read_the_golden_frames(vector: Vector) -> None:
     assert x1.read(vector.frames) == message
 
 
+@pytest.mark.parametrize(
+    "vector", [v for v in MALFORMED if v.name.startswith("batch") and v.fields["state"] != "new"], ids=str
+)
+def test_peers_refuse_batches_of_something_else_than_moderate_messages(vector: Vector) -> None:
+    with pytest.raises(x1.BadFrames):
+        x1.read(vector.frames)
+
+
 @pytest.mark.parametrize("vector", [v for v in MALFORMED if v.fields["sender"] == "client"], ids=str)
 def test_a_malformed_message_of_a_client_is_dropped_and_its_session_goes_on(shared_broker: BrokerProcess, vector: Vector) -> None:
     with X1Client(shared_broker.endpoint) as client:
@@ -293,6 +301,22 @@ def test_mdpx_clients_reach_older_workers(
     worker.reply(worker.recv_request().address, [b"MAJORDOMO-ERROR", b"404", b"no such page"])
     error = client.recv_command("ERROR")
     assert (error.kind, error.code, error.text, error.flag) == (8, 404, "no such page", False)
+
+
+def test_a_batch_counts_as_its_messages_and_is_said_to_whom_takes_batches_only(client: X1Client) -> None:
+    def ask(*numbers: int) -> None:
+        questions = (
+            Message("REQUEST", "client", {"number": n, "acked": 0, "ttl_ms": 0, "max_attempts": 0, "service": b"mmi.service"})
+            for n in numbers
+        )
+        client.say("BATCH", [x1.write(question, packed=True)[0] for question in questions])
+
+    ask(1, 2)
+    assert [client.recv_command("FINAL").number for _ in range(2)] == [1, 2]
+    client.say("BATCH", packed=False)
+    ask(3, 4)
+    together = client.recv_command("BATCH").body
+    assert [(answer.command, answer.number) for answer in (x1.read([one]) for one in together)] == [("FINAL", 3), ("FINAL", 4)]
 
 
 def test_the_broker_says_that_it_speaks_mdpx(shared_broker: BrokerProcess, peers: Peers) -> None:

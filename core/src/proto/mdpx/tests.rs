@@ -1,7 +1,12 @@
 //! The codec against the golden vectors, its own limits, and chance.
 
-use super::*;
+use bytes::Bytes;
 use serde_json::Value;
+
+use super::read::may_have_body;
+use super::*;
+use crate::message::Message;
+use crate::properties::{self, Properties};
 
 /// The vectors with the frames that are well-formed or malformed.
 fn golden(name: &str) -> Vec<(String, Vec<Bytes>)> {

@@ -1,6 +1,11 @@
 //! The session's promises, one by one; the broker is played with the codec.
 
+use super::super::client::ReplyMode;
+use super::super::mdpx::Failure;
 use super::*;
+use crate::error::ServiceError;
+use crate::message::Message;
+use crate::options::{ClientOptions, Protocol, RequestOptions};
 
 const TIMEOUT: Duration = Duration::from_millis(2500);
 
@@ -493,4 +498,16 @@ fn a_driver_that_slept_through_the_brokers_rest_does_not_take_it_for_silence() {
     bed.say(&Command::Partial { number, sequence: 0 }, "part");
     bed.say(&Command::Final { number, sequence: 1 }, "last");
     assert_eq!(bed.done(), ["2 part 1", "2 ok 1"]);
+}
+
+#[test]
+fn messages_of_a_batch_count_one_after_the_other_up_to_one_that_may_not_be_there() {
+    let mut bed = Bed::ready(&options(), 8);
+    (bed.whole(), bed.whole());
+    let reply = |number| mdpx::message(&Command::Final { number, sequence: 0 }, &Message::from("hi")).remove(0);
+    let mut batch = Vec::new();
+    mdpx::begin_batch(&mut batch);
+    mdpx::pack(&mut batch, 0, &[reply(1), reply(2), mdpx::control(&Command::Batch).remove(0), reply(3)]);
+    bed.session.handle_message(bed.now, vec![batch.into()]);
+    assert_eq!(bed.done(), ["1 ok 1", "2 ok 1"]);
 }

@@ -34,7 +34,7 @@ impl Worker {
         };
         match read.command {
             Command::Batch => {
-                for message in read.layout.messages(&header).filter(|message| mdpx::may_join(&[message])) {
+                for message in read.layout.messages(&header).take_while(|message| mdpx::may_join(&[message])) {
                     // One of them may have ended the connection.
                     if self.has_connection() {
                         self.handle_x1(now, vec![message]);

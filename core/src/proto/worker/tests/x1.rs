@@ -415,3 +415,18 @@ fn an_outcome_outlives_the_connection_and_an_unfit_one_is_not_shared() {
     reply(&mut worker, now, 1);
     assert_eq!(outputs(&mut worker), ["request 1", "PARTIAL 1 0", "FINAL 1 1", "request 2"], "a stream is begun anew");
 }
+
+#[test]
+fn messages_of_a_batch_count_one_after_the_other_up_to_one_that_may_not_be_there() {
+    let now = Instant::now();
+    let mut worker = registered(&options(4, 0), now);
+    let deliver = |delivery| {
+        let (session, number, ttl_ms, attempt) = ([1; 16], delivery, 0, 1);
+        mdpx::message(&Command::Deliver { delivery, session, number, ttl_ms, attempt }, &text("hi")).remove(0)
+    };
+    let mut batch = Vec::new();
+    mdpx::begin_batch(&mut batch);
+    mdpx::pack(&mut batch, 0, &[deliver(1), deliver(2), mdpx::control(&Command::Batch).remove(0), deliver(3)]);
+    worker.handle_message(now, vec![batch.into()]);
+    assert_eq!(outputs(&mut worker), ["request 1", "request 2"]);
+}

@@ -1,0 +1,81 @@
+//! Where in its message a body and its properties are.
+
+use std::num::NonZeroU32;
+
+use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
+
+use crate::message::Message;
+use crate::properties::Properties;
+
+/// Where in its message a body and its properties are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Start and end of the block of properties in the header frame.
+    pub(super) properties: (u32, u32),
+    /// Where in the header frame the packed body starts; `None` where the body's frames follow.
+    pub(super) packed: Option<NonZeroU32>,
+}
+
+impl Layout {
+    /// The block of properties in the header frame.
+    pub fn properties(self, header: &[u8]) -> &[u8] {
+        &header[self.properties.0 as usize..self.properties.1 as usize]
+    }
+
+    /// The messages of a BATCH, each a header frame of its own.
+    pub fn messages(self, header: &Bytes) -> impl Iterator<Item = Bytes> + use<> {
+        // Copied, so that a small message does not keep a large one alive.
+        let packed = self.packed(header).unwrap_or_default();
+        let messages: Vec<Bytes> = unpack(packed).map(Bytes::copy_from_slice).collect();
+        messages.into_iter()
+    }
+
+    /// How many bytes the packed body takes in a header frame of `header` bytes; `None` where frames follow.
+    pub fn packed_len(self, header: usize) -> Option<usize> {
+        self.packed.map(|start| header.saturating_sub(start.get() as usize))
+    }
+
+    /// The packed body in the header frame; `None` where the body's frames follow it.
+    pub fn packed(self, header: &[u8]) -> Option<&[u8]> {
+        self.packed.map(|start| &header[start.get() as usize..])
+    }
+
+    /// The body with its properties. `rest` are the frames behind the header.
+    pub fn into_message(self, mut header: Bytes, rest: impl IntoIterator<Item = Bytes>) -> Message {
+        // Their form was checked when the header was read.
+        let properties = match self.properties {
+            (start, end) if start < end => {
+                Properties::from_block(header.slice(start as usize..end as usize)).unwrap_or_default()
+            }
+            _ => Properties::new(),
+        };
+        let Some(start) = self.packed else { return rest.into_iter().collect::<Message>().with_properties(properties) };
+        header.advance(start.get() as usize);
+        let mut frames = SmallVec::<[Bytes; 1]>::new();
+        while header.len() >= 4 {
+            let length = header.get_u32() as usize;
+            if length >= header.len() {
+                // The last frame takes the buffer as it is: nothing is shared, nothing is counted.
+                frames.push(std::mem::take(&mut header));
+            } else {
+                frames.push(header.split_to(length));
+            }
+        }
+        Message::from_iter(frames).with_properties(properties)
+    }
+}
+
+/// The frames of a packed body.
+pub fn unpack(mut packed: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (frame, rest) = split_packed(packed)?;
+        packed = rest;
+        Some(frame)
+    })
+}
+
+pub(super) fn split_packed(packed: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = packed.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+}
