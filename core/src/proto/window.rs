@@ -64,6 +64,12 @@ impl<T> Window<T> {
         self.iter().next()
     }
 
+    /// The entry of the lowest key that is not below this one.
+    pub(crate) fn next_from(&self, key: u64) -> Option<(u64, &T)> {
+        let at = self.find(key).unwrap_or_else(|| self.places.partition_point(|(other, _)| *other < key));
+        self.places.range(at..).find_map(|(key, entry)| Some((*key, entry.as_ref()?)))
+    }
+
     /// The entry of the highest key.
     pub(crate) fn last(&self) -> Option<(u64, &T)> {
         self.places.iter().rev().find_map(|(key, entry)| Some((*key, entry.as_ref()?)))
@@ -143,6 +149,9 @@ mod tests {
                 }
                 assert_eq!(window.len(), model.len(), "seed {seed}");
                 assert_eq!(window.first(), model.iter().next().map(|(key, entry)| (*key, entry)), "seed {seed}");
+                let key = next(last + 2);
+                let from = model.range(key..).next().map(|(key, entry)| (*key, entry));
+                assert_eq!(window.next_from(key), from, "seed {seed}");
                 assert_eq!(window.last(), model.iter().next_back().map(|(key, entry)| (*key, entry)), "seed {seed}");
                 assert!(window.places.len() <= 2 * model.len() + SPARE + 2, "seed {seed}: gaps are closed");
             }

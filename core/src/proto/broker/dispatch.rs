@@ -1,5 +1,6 @@
 //! The way of a request to a worker: taken in, queued, handed out, given back.
 
+use std::collections::hash_map::Entry;
 use std::time::Instant;
 
 use crate::error::ErrorKind;
@@ -8,14 +9,23 @@ use crate::proto::mdp::{self, ToWorker};
 use crate::proto::mdpx::{self, Command, SessionId};
 
 use super::outcome::Outcome;
+use super::queue::{Asker, Load};
 use super::request::{Body, Client, Request, RequestId};
 use super::service::ServiceKey;
 use super::worker::{Delivery, Wire, WorkerKey};
 use super::{Broker, Transmit, hex, write_address, x1};
 
 impl<F: Frame> Broker<F> {
-    /// Whether a request for a service may be taken in, or the limit that forbids it.
-    pub(super) fn admit(&self, service: Option<ServiceKey>, body: &Body<F>) -> Result<(), (ErrorKind, &'static str)> {
+    /// Whether a client's request for a service may be taken in, or the limit that forbids it.
+    ///
+    /// A request that a worker has room for is always taken. Of those that have to wait, a full queue refuses all, and one
+    /// that fills refuses those clients first that hold more than their share of it (see [`Load::is_greedy`]).
+    pub(super) fn admit(
+        &self,
+        client: &Client,
+        service: Option<ServiceKey>,
+        body: &Body<F>,
+    ) -> Result<(), (ErrorKind, &'static str)> {
         let config = &self.config;
         let entry = service.and_then(|key| self.services.get(key));
         let bytes = body.cost;
@@ -24,18 +34,35 @@ impl<F: Frame> Broker<F> {
             return Err((ErrorKind::TooLarge, "the request exceeds the broker's max_message_bytes"));
         } else if self.backlog_bytes >= config.max_queued_bytes {
             return full("max_queued_bytes is reached: clients do not read their replies");
-        } else if entry.is_some_and(|entry| !entry.ready.is_empty() && entry.queued == 0) {
+        } else if entry.is_some_and(|entry| !entry.ready.is_empty() && entry.queued() == 0) {
             // It will not wait.
-        } else if self.queued + self.backlog >= config.max_queued {
-            return full("max_queued is reached");
-        } else if self.queued_bytes + self.backlog_bytes + bytes > config.max_queued_bytes {
-            return full("max_queued_bytes is reached");
-        } else if entry.map_or(0, |entry| entry.queued) >= config.max_queued_per_service {
-            return full("max_queued_per_service is reached");
-        } else if entry.map_or(0, |entry| entry.queued_bytes) + bytes > config.max_queued_bytes_per_service {
-            return full("max_queued_bytes_per_service is reached");
+            return Ok(());
         } else if entry.is_none() && self.services.len() >= config.max_services {
             return full("max_services is reached");
+        }
+        let left = Load {
+            requests: config.max_queued.saturating_sub(self.queued + self.backlog),
+            bytes: config.max_queued_bytes.saturating_sub(self.queued_bytes + self.backlog_bytes),
+        };
+        let load = entry.map_or(Load::default(), |entry| entry.queue.load());
+        let left_of_service = Load {
+            requests: config.max_queued_per_service.saturating_sub(load.requests),
+            bytes: config.max_queued_bytes_per_service.saturating_sub(load.bytes),
+        };
+        if left.requests == 0 {
+            return full("max_queued is reached");
+        } else if left.bytes < bytes {
+            return full("max_queued_bytes is reached");
+        } else if left_of_service.requests == 0 {
+            return full("max_queued_per_service is reached");
+        } else if left_of_service.bytes < bytes {
+            return full("max_queued_bytes_per_service is reached");
+        }
+        let asker = Asker::from(client);
+        if self.waiting.get(&asker).is_some_and(|load| load.is_greedy(left)) {
+            return full("this client has its share of max_queued or max_queued_bytes waiting");
+        } else if entry.is_some_and(|entry| entry.queue.load_of(&asker).is_greedy(left_of_service)) {
+            return full("this client has its share of the service's queue waiting");
         }
         Ok(())
     }
@@ -77,47 +104,65 @@ impl<F: Frame> Broker<F> {
         let service = request.service;
         let _ = self.requests.push(id, Box::new(request));
         let to = match self.services.get_mut(service) {
-            Some(entry) if entry.queued == 0 => entry.ready.pop_first(),
+            Some(entry) if entry.queued() == 0 => entry.ready.pop_first(),
             _ => None,
         };
         if let Some((_, to)) = to {
             return self.deliver(now, id, to);
         }
-        self.enqueue(id);
+        self.enqueue(id, false);
         self.dispatch(now, service);
         if let Some(request) = self.requests.get_mut(id).filter(|request| request.queued) {
             request.body.compact();
-            self.arm_service(service);
         }
     }
 
-    fn enqueue(&mut self, id: RequestId) {
+    /// Lets a request wait: behind its client's others, or, given back, in front of all.
+    fn enqueue(&mut self, id: RequestId, returned: bool) {
         let Some(request) = self.requests.get_mut(id) else { return };
         request.queued = true;
+        let (asker, bytes, expires) = (Asker::from(&request.client), request.bytes, request.expires);
         self.queued += 1;
-        self.queued_bytes += request.bytes;
+        self.queued_bytes += bytes;
+        self.waiting.entry(asker.clone()).or_default().add(bytes);
         if let Some(service) = self.services.get_mut(request.service) {
-            service.enqueue(id, request.bytes);
+            if returned {
+                service.queue.give_back(id, bytes);
+            } else {
+                service.queue.push(id, asker, bytes);
+            }
         }
+        self.arm_expiry(expires);
     }
 
-    /// Counts a request out of its service's queue.
-    fn dequeue(&mut self, id: RequestId) {
+    /// Counts a request out of its service's queue, whose front it is if it is `taken`.
+    fn dequeue(&mut self, id: RequestId, taken: bool) {
         let Some(request) = self.requests.get_mut(id).filter(|request| request.queued) else { return };
         request.queued = false;
+        let (asker, bytes) = (Asker::from(&request.client), request.bytes);
         self.queued -= 1;
-        self.queued_bytes -= request.bytes;
+        self.queued_bytes -= bytes;
         if let Some(service) = self.services.get_mut(request.service) {
-            service.uncount(request.bytes);
+            if taken {
+                service.queue.take_front(&asker, bytes);
+            } else {
+                service.queue.end(id, &asker, bytes);
+            }
+        }
+        if let Entry::Occupied(mut load) = self.waiting.entry(asker) {
+            load.get_mut().subtract(bytes);
+            if load.get().requests == 0 {
+                load.remove();
+            }
         }
     }
 
     /// Hands waiting requests to workers with room, the least loaded first, while there are both.
     pub(super) fn dispatch(&mut self, now: Instant, service: ServiceKey) {
-        while let Some(id) = self.oldest(service) {
+        while let Some(id) = self.next_in_turn(service) {
             let avoid = self.requests.get(id).and_then(|request| request.avoid);
             let Some(to) = self.pick(service, avoid) else { return };
-            self.dequeue(id);
+            self.dequeue(id, true);
             self.deliver(now, id, to);
         }
     }
@@ -135,15 +180,10 @@ impl<F: Frame> Broker<F> {
     }
 
     /// The waiting request that is next in turn.
-    pub(super) fn oldest(&mut self, service: ServiceKey) -> Option<RequestId> {
-        let service = self.services.get_mut(service)?;
-        while let Some(id) = service.front() {
-            if self.requests.get(id).is_some_and(|request| request.queued) {
-                return Some(id);
-            }
-            service.skip_front();
-        }
-        None
+    fn next_in_turn(&mut self, service: ServiceKey) -> Option<RequestId> {
+        let requests = &self.requests;
+        let queue = &mut self.services.get_mut(service)?.queue;
+        queue.front(|id| requests.get(id).is_some_and(|request| request.queued))
     }
 
     /// Hands a request to a worker that was just taken out of those with room.
@@ -220,7 +260,7 @@ impl<F: Frame> Broker<F> {
             worker.place = Some(place);
             service.ready.insert(place, key);
         }
-        if service.queued > 0 {
+        if service.queued() > 0 {
             let service = worker.service;
             self.dispatch(now, service);
         }
@@ -239,7 +279,7 @@ impl<F: Frame> Broker<F> {
 
     /// Forgets a request, whatever its state in the queue.
     pub(super) fn forget(&mut self, id: RequestId) {
-        self.dequeue(id);
+        self.dequeue(id, false);
         let Some(request) = self.requests.remove(id) else { return };
         match request.client {
             Client::Mdp { peer, .. } => {
@@ -252,9 +292,9 @@ impl<F: Frame> Broker<F> {
             }
         }
         if let Some(service) = self.services.get_mut(request.service) {
-            if service.is_littered() {
+            if service.queue.is_littered() {
                 let requests = &self.requests;
-                service.sweep(|id| requests.get(id).is_some_and(|request| request.queued));
+                service.queue.sweep(|id| requests.get(id).is_some_and(|request| request.queued));
             }
             if service.is_unused() {
                 self.services.remove(request.service);
@@ -302,9 +342,8 @@ impl<F: Frame> Broker<F> {
         if attempts > 0 {
             self.counters.redelivered += 1;
         }
-        self.enqueue(id);
+        self.enqueue(id, true);
         self.dispatch(now, service);
-        self.arm_service(service);
     }
 
     /// A REQUEST that could not be sent was not an attempt: no worker has seen it.

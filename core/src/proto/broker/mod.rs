@@ -9,6 +9,7 @@ mod config;
 mod dispatch;
 mod older;
 mod outcome;
+mod queue;
 mod request;
 mod service;
 mod session;
@@ -41,6 +42,7 @@ use super::mdp::Version;
 use super::mdpx::{self, SessionId};
 use super::mmi;
 use super::window::Window;
+use queue::{Asker, Load};
 use request::{Request, RequestId};
 use service::{Service, ServiceKey, ServiceName};
 use session::{Session, SessionKey};
@@ -79,7 +81,13 @@ pub struct Broker<F> {
     requests: Window<Box<Request<F>>>,
     /// The requests of each client of MDP, to find them when the client goes away.
     by_client: BTreeSet<(RoutingId, RequestId)>,
+    /// What waits of each client that has something waiting.
+    waiting: Map<Asker, Load>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    /// When the next waiting request expires, or earlier.
+    expiry: Option<Instant>,
+    /// No request before this one can expire while it waits.
+    first_to_expire: RequestId,
     outputs: VecDeque<Transmit<F>>,
     /// What goes out in one message to each peer that takes several at once.
     batches: Batches,
@@ -113,7 +121,10 @@ impl<F: Frame> Broker<F> {
             clients: Map::with_hasher(hash()),
             requests: Window::default(),
             by_client: BTreeSet::new(),
+            waiting: Map::with_hasher(hash()),
             timers: BinaryHeap::new(),
+            expiry: None,
+            first_to_expire: 0,
             outputs: VecDeque::new(),
             batches: Batches::new(hash()),
             last_request: 0,
@@ -217,7 +228,9 @@ impl<F: Frame> Broker<F> {
         self.clients.clear();
         self.requests.clear();
         self.by_client.clear();
+        self.waiting.clear();
         self.timers.clear();
+        self.expiry = None;
         (self.queued, self.queued_bytes, self.in_flight) = (0, 0, 0);
         self.closed = true;
     }
@@ -394,8 +407,8 @@ impl<F: Frame> Broker<F> {
                 name,
                 workers: service.workers,
                 idle: service.idle,
-                queued: service.queued,
-                queued_bytes: service.queued_bytes,
+                queued: service.queued(),
+                queued_bytes: service.queue.load().bytes,
                 in_flight: service.in_flight,
             })
             .collect();
@@ -423,8 +436,7 @@ impl<F: Frame> Broker<F> {
     }
 
     fn new_service(&mut self, name: &str) -> ServiceKey {
-        self.last_turn += 1;
-        self.services.insert(Arc::from(name), Service::new(self.last_turn))
+        self.services.insert(Arc::from(name), Service::new(FixedState::with_seed(self.incarnation)))
     }
 
     fn service_key(&self, name: &[u8]) -> Option<ServiceKey> {

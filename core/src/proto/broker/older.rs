@@ -56,9 +56,9 @@ impl<F: Frame> Broker<F> {
         }
         let body = Body::of_frames(body);
         let known = self.service_key(service.as_ref());
-        match self.admit(known, &body) {
+        let client = Client::Mdp { peer: RoutingId::from(peer), version };
+        match self.admit(&client, known, &body) {
             Ok(()) => {
-                let client = Client::Mdp { peer: RoutingId::from(peer), version };
                 let service = self.service_for(known, service.as_ref());
                 let request = self.request(now, client, service, body);
                 self.accept(now, request);

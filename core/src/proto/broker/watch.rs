@@ -1,7 +1,7 @@
 //! Time: heartbeats, silence, attempts that last too long, requests that wait too long.
 //!
-//! Each worker, each service and each session has at most one timer. A message only moves marks in time; the timer looks at them when it
-//! fires and is set anew, so that messages cost nothing here.
+//! Each worker and each session has at most one timer, and all waiting requests have one together. A message only moves
+//! marks in time; the timer looks at them when it fires and is set anew, so that messages cost nothing here.
 
 use std::cmp::Reverse;
 use std::time::Instant;
@@ -12,7 +12,6 @@ use crate::proto::mdpx::Command;
 
 use super::outcome::Outcome;
 use super::request::RequestId;
-use super::service::ServiceKey;
 use super::session::SessionKey;
 use super::worker::WorkerKey;
 use super::{Broker, hex, x1};
@@ -21,7 +20,6 @@ use super::{Broker, hex, x1};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     Worker(WorkerKey, u64),
-    Service(ServiceKey, u64),
     Session(SessionKey),
 }
 
@@ -29,6 +27,9 @@ impl<F: Frame> Broker<F> {
     /// The moment of [`Broker::poll_timeout`] has come. The driver first hands over whatever has been received: only
     /// what is still missing then is silence.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.expiry.is_some_and(|expiry| expiry <= now) {
+            self.end_expired(now);
+        }
         while let Some(Reverse((at, _))) = self.timers.peek() {
             if *at > now {
                 return;
@@ -36,7 +37,6 @@ impl<F: Frame> Broker<F> {
             let Some(Reverse((at, timer))) = self.timers.pop() else { return };
             match timer {
                 Timer::Worker(key, serial) => self.on_worker_timer(now, at, key, serial),
-                Timer::Service(key, serial) => self.on_service_timer(now, at, key, serial),
                 Timer::Session(key) => self.on_session_timer(now, at, key),
             }
         }
@@ -44,7 +44,7 @@ impl<F: Frame> Broker<F> {
 
     /// When [`Broker::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        self.timers.peek().map(|Reverse((at, _))| *at).into_iter().chain(self.expiry).min()
     }
 
     /// Sets the worker's timer if it must fire earlier than it is set.
@@ -58,26 +58,20 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    /// Sets the service's timer by its oldest waiting request, if it must fire earlier than it is set.
-    pub(super) fn arm_service(&mut self, key: ServiceKey) {
-        let oldest = self.oldest(key).and_then(|id| self.requests.get(id)).and_then(|request| request.expires);
-        let Some(service) = self.services.get_mut(key) else { return };
-        let Some(due) = oldest.filter(|due| service.armed.is_none_or(|armed| *due < armed)) else { return };
-        service.armed = Some(due);
-        self.timers.push(Reverse((due, Timer::Service(key, service.serial))));
-        self.sweep_timers();
+    /// Sees to it that a request that begins to wait is looked at when it expires.
+    pub(super) fn arm_expiry(&mut self, expires: Option<Instant>) {
+        if self.expiry.is_none_or(|expiry| expires.is_some_and(|expires| expires < expiry)) {
+            self.expiry = expires;
+        }
     }
 
-    /// Services and workers that come and go leave timers behind; they must not outnumber the ones that count.
+    /// Workers and sessions that come and go leave timers behind; they must not outnumber the ones that count.
     fn sweep_timers(&mut self) {
-        if self.timers.len() > 4 * (self.services.len() + self.workers.len() + self.sessions.len()) + 64 {
-            let (workers, services, sessions) = (&self.workers, &self.services, &self.sessions);
+        if self.timers.len() > 4 * (self.workers.len() + self.sessions.len()) + 64 {
+            let (workers, sessions) = (&self.workers, &self.sessions);
             self.timers.retain(|Reverse((at, timer))| match timer {
                 Timer::Worker(key, serial) => {
                     workers.get(*key).is_some_and(|worker| worker.serial == *serial && worker.armed == Some(*at))
-                }
-                Timer::Service(key, serial) => {
-                    services.get(*key).is_some_and(|service| service.serial == *serial && service.armed == Some(*at))
                 }
                 Timer::Session(key) => sessions.get(key).is_some_and(|session| session.armed == Some(*at)),
             });
@@ -113,22 +107,24 @@ impl<F: Frame> Broker<F> {
         self.arm_worker(key);
     }
 
-    fn on_service_timer(&mut self, now: Instant, at: Instant, key: ServiceKey, serial: u64) {
-        let Some(service) = self.services.get_mut(key).filter(|service| service.serial == serial) else { return };
-        if service.armed != Some(at) {
-            return;
-        }
-        service.armed = None;
-        while let Some(id) = self.oldest(key) {
-            let expires = self.requests.get(id).and_then(|request| request.expires);
-            if expires.is_none_or(|expires| now < expires) {
-                break;
+    /// Ends the waiting requests that have expired. Requests expire in the order of their acceptance, whichever their
+    /// service and whatever became of them meanwhile: each is looked at once.
+    fn end_expired(&mut self, now: Instant) {
+        self.expiry = None;
+        while let Some((id, request)) = self.requests.next_from(self.first_to_expire) {
+            if request.expires.is_none_or(|expires| now < expires) {
+                self.first_to_expire = id;
+                self.expiry = request.expires.filter(|_| self.queued > 0);
+                return;
             }
-            self.counters.expired += 1;
-            log::debug!("a request for {:?} expired in the queue", self.services.name(key));
-            self.fail(now, id, &expired("the request waited longer than the broker's request_ttl"));
+            self.first_to_expire = id + 1;
+            // One that a worker holds may be answered, or ends when it is given back.
+            if request.queued {
+                log::debug!("a request for {:?} expired in the queue", self.services.name(request.service));
+                self.counters.expired += 1;
+                self.fail(now, id, &expired("the request waited longer than the broker's request_ttl"));
+            }
         }
-        self.arm_service(key);
     }
 
     /// Sets the session's timer if it must fire earlier than it is set.

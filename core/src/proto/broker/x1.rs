@@ -275,10 +275,11 @@ impl<F: Frame> Broker<F> {
             return;
         }
         let Some(open) = self.sessions.get(&session).map(|session| session.open) else { return };
+        let client = Client::X1 { session, number: ask.number };
         let admitted = if open >= self.config.credit as usize {
             Err((ErrorKind::QueueFull, "more requests outstanding than the credit allows"))
         } else {
-            self.admit(service.key(), &body)
+            self.admit(&client, service.key(), &body)
         };
         let is_served = || service.key().and_then(|key| self.services.get(key)).is_some_and(Service::is_served);
         let admitted = match admitted {
@@ -294,7 +295,7 @@ impl<F: Frame> Broker<F> {
             Asked::Known(key) => key,
             Asked::Unknown(name) => self.service_for(None, &name),
         };
-        let mut request = self.request(now, Client::X1 { session, number: ask.number }, service, body);
+        let mut request = self.request(now, client, service, body);
         if ask.max_attempts > 0 {
             request.max_attempts = u32::from(ask.max_attempts);
         }

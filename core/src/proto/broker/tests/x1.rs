@@ -60,11 +60,11 @@ impl Bed {
         self.broker.handle_message(self.now, peer.as_bytes(), mdpx::control(command));
     }
 
-    fn hello(&mut self, peer: &str) {
+    pub(super) fn hello(&mut self, peer: &str) {
         self.tell(peer, &Command::Hello { session: SESSION, secret: SECRET, heartbeat_ms: 1000, liveness: 3 });
     }
 
-    fn ask_x1(&mut self, peer: &str, number: u64, text: &str) {
+    pub(super) fn ask_x1(&mut self, peer: &str, number: u64, text: &str) {
         self.x1(peer, &request(number), &Message::from(text));
     }
 
@@ -82,7 +82,7 @@ impl Bed {
         said
     }
 
-    fn briefly(&mut self) -> Vec<String> {
+    pub(super) fn briefly(&mut self) -> Vec<String> {
         self.said().iter().map(Said::brief).collect()
     }
 
