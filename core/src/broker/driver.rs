@@ -105,6 +105,11 @@ impl Driver {
                 }
                 Incoming::TooLarge { peer } => self.machine.handle_too_large(now, peer.as_ref()),
             }
+            while let Some(Transmit { to, frames }) = self.machine.poll_full() {
+                if let Sent::Lost(lost) = self.router.send(&to, frames)? {
+                    self.lose(Instant::now(), to, lost);
+                }
+            }
         }
         Ok(false)
     }

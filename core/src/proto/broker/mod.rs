@@ -200,6 +200,11 @@ impl<F: Frame> Broker<F> {
         self.outputs.pop_front().or_else(|| self.batches.close_any())
     }
 
+    /// The next message that waits for nothing more; what is gathered for a peer stays.
+    pub fn poll_full(&mut self) -> Option<Transmit<F>> {
+        self.outputs.pop_front()
+    }
+
     /// Says something to a peer, behind what waits for it in a batch.
     fn say(&mut self, to: RoutingId, frames: Frames<F>) {
         self.outputs.extend(self.batches.close(&to));
