@@ -22,8 +22,9 @@ use super::pool::Pool;
 use super::reactor::Io;
 use super::timers::Owner;
 
-/// How many messages are read before what they lead to is done.
-const BATCH: usize = 512;
+/// How many messages are read before what they lead to is done: few, since each may be a batch, and callers and broker work
+/// on what they get meanwhile.
+const BATCH: usize = 16;
 /// How long the last messages of a closed connection, CANCEL and DISCONNECT among them, may take to go out.
 const LINGER: Duration = Duration::from_secs(1);
 

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::error::{Error, ErrorKind, ServiceError};
 use crate::options::{Protocol, WorkerOptions};
 use crate::proto::worker::{Answer, Worker as Machine, WorkerConfig, WorkerOutput};
@@ -143,8 +145,10 @@ impl Crew {
         let Some(session) = self.sessions.get_mut(&index) else { return };
         session.touched = false;
         session.flush(io.now);
-        session.answers.room.set_unsent(session.link.unsent_cost());
-        self.settle(io, index);
+        self.act(io, index, Machine::poll_output);
+        if let Some(session) = self.sessions.get(&index) {
+            session.answers.room.set_unsent(session.link.unsent_cost());
+        }
     }
 
     /// A session's moment has come.
@@ -225,11 +229,16 @@ impl Crew {
         }
     }
 
-    /// Does what a session's machine wants done, and sees to its timer.
+    /// Does what a session's machine wants done; what it gathers goes out at the end of the turn.
     fn settle(&mut self, io: &mut Io, index: usize) {
+        self.act(io, index, Machine::poll_ready);
+    }
+
+    /// Does what a session's machine wants done, and sees to its timer.
+    fn act(&mut self, io: &mut Io, index: usize, poll: fn(&mut Machine) -> Option<WorkerOutput>) {
         let Some(session) = self.sessions.get_mut(&index) else { return };
         let mut closed = false;
-        while let Some(output) = session.machine.poll_output() {
+        while let Some(output) = poll(&mut session.machine) {
             match output {
                 WorkerOutput::Connect { endpoint } => {
                     let endpoint = self.options.endpoints.get(endpoint).map_or("", String::as_str);
@@ -243,14 +252,7 @@ impl Crew {
                         }
                     }
                 }
-                WorkerOutput::Send(frames) => {
-                    session.link.send(frames);
-                    if !session.touched {
-                        // What this turn leads to goes out together at its end.
-                        session.touched = true;
-                        io.unsent.push((self.id, index));
-                    }
-                }
+                WorkerOutput::Send(frames) => session.send(io.now, frames),
                 WorkerOutput::Close => {
                     session.flush(io.now);
                     session.link.close();
@@ -272,6 +274,11 @@ impl Crew {
                     closed = true;
                 }
             }
+        }
+        if session.machine.has_gathered() && !session.touched {
+            // What this turn leads to goes out together at its end.
+            session.touched = true;
+            io.unsent.push((self.id, index));
         }
         let protocol = session.machine.protocol();
         if let Some(protocol) = protocol {
@@ -299,6 +306,11 @@ impl Crew {
 }
 
 impl Session {
+    fn send(&mut self, now: Instant, frames: Vec<Bytes>) {
+        self.link.send(frames);
+        self.flush(now);
+    }
+
     fn flush(&mut self, now: Instant) {
         match self.link.flush() {
             Ok(0) => {}

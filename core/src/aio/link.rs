@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::proto::mdpx;
 use crate::transport::{Dealer, DealerOptions, Received};
 
 /// What a frame costs besides its bytes.
@@ -49,7 +48,6 @@ impl Link {
         let mut sent = 0;
         if let Some(dealer) = &self.dealer {
             loop {
-                mdpx::join_first(&mut self.unsent);
                 let Some(frames) = self.unsent.front() else { break };
                 if !dealer.try_send(frames)? {
                     break;

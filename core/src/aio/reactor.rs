@@ -17,6 +17,9 @@ use super::runtime::Queue;
 use super::timers::{Owner, Timers};
 use super::wakes::Wakes;
 
+/// So many commands at a time are carried out before what they lead to goes out: others work on it meanwhile.
+const CHUNK: usize = 128;
+
 pub(super) struct Reactor {
     queue: Arc<Queue>,
     askers: HashMap<u64, Asker>,
@@ -160,7 +163,10 @@ impl Reactor {
         let mut commands = mem::take(&mut self.commands);
         self.queue.take(&mut commands);
         let mut go_on = true;
-        for command in commands.drain(..) {
+        for (index, command) in commands.drain(..).enumerate() {
+            if index % CHUNK == CHUNK - 1 {
+                self.settle();
+            }
             go_on &= self.execute(command);
         }
         self.commands = commands;

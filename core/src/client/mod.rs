@@ -167,7 +167,13 @@ impl Client {
     }
 
     /// Starts a request on the connection of the last one, if that is still good, or on a fresh one.
-    fn start(&self, service: &str, body: Message, options: &RequestOptions, mode: ReplyMode) -> Result<Box<Connection>> {
+    fn start(
+        &self,
+        service: &str,
+        body: Message,
+        options: &RequestOptions,
+        mode: ReplyMode,
+    ) -> Result<Box<Connection>> {
         let spare = self.spare().take().and_then(|mut spare| spare.is_reusable().then_some(spare));
         let settings = self.options.lock().unwrap_or_else(PoisonError::into_inner);
         // A spare connection was made under the options of its time.

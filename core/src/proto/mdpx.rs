@@ -10,8 +10,12 @@ mod write;
 
 use std::ops::Range;
 
-pub use batch::{BATCH_HEADER, MAX_BATCH, begin_batch, each_message, join_first, may_join};
+pub(crate) use batch::Gathered;
+#[cfg(test)]
+pub(crate) use batch::each_alone;
+pub use batch::{BATCH_HEADER, MAX_BATCH, begin_batch, each_message, may_join};
 pub use body::{Layout, unpack};
+pub(crate) use read::is_batch;
 pub use read::{Header, is_header, read};
 pub use write::{control, is_packable, message, pack, pack_again, packed_len, readdress, write};
 
@@ -190,6 +194,17 @@ pub enum Command<'a> {
         /// Why, in words.
         text: &'a str,
     },
+}
+
+impl Command<'_> {
+    /// What it says in words.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Command::Error { failure, .. } | Command::WorkerError { failure, .. } => failure.text,
+            Command::Disconnect { text, .. } => text,
+            _ => "",
+        }
+    }
 }
 
 /// A failure on the wire.

@@ -13,6 +13,7 @@ mod heartbeat;
 pub mod mdp;
 pub mod mdpx;
 pub mod mmi;
+mod outputs;
 pub mod session;
 mod window;
 pub mod worker;

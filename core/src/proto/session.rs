@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind};
 
 use super::discovery::{self, Discovery};
 use super::mdpx::{self, Command, Header};
+use super::outputs::Outputs;
 use super::window::Window;
 
 pub use interface::{Asked, Identity, SessionConfig, SessionOutput};
@@ -45,6 +46,8 @@ pub struct Session {
     stage: Stage,
     /// Index of the endpoint in use.
     endpoint: usize,
+    /// How many connections were begun.
+    connections: u64,
     /// Connections that came to nothing since the last message of a broker.
     failures: u32,
     /// Why the last connection was of no use.
@@ -83,7 +86,7 @@ pub struct Session {
     patience: Duration,
     /// When to look at that; `None` while nothing is owed.
     silence_due: Option<Instant>,
-    outputs: VecDeque<SessionOutput>,
+    outputs: Outputs<SessionOutput>,
     /// Messages that answered nothing.
     strays: u64,
 }
@@ -115,6 +118,7 @@ impl Session {
             identity,
             stage: Stage::Idle,
             endpoint: 0,
+            connections: 0,
             failures: 0,
             trouble: String::new(),
             random: u64::from_ne_bytes(seed) | 1,
@@ -134,7 +138,7 @@ impl Session {
             heard: now,
             patience: Duration::MAX,
             silence_due: None,
-            outputs: VecDeque::new(),
+            outputs: Outputs::default(),
             strays: 0,
         }
     }
@@ -173,13 +177,13 @@ impl Session {
     pub fn start(&mut self, now: Instant, number: u64, asked: Asked) {
         if number <= self.last {
             let error = Error::new(ErrorKind::Internal, format!("request {number} comes after {}", self.last));
-            return self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) });
+            return self.outputs.push(SessionOutput::Done { number, outcome: Err(error) });
         }
         self.last = number;
         let request = Request::new(&self.config, asked);
         if request.deadline <= now {
             let error = self.late(&request);
-            return self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) });
+            return self.outputs.push(SessionOutput::Done { number, outcome: Err(error) });
         }
         self.deadlines.push(Reverse((request.deadline, number)));
         let was_idle = self.requests.is_empty();
@@ -200,7 +204,7 @@ impl Session {
     pub fn cancel(&mut self, now: Instant, number: u64, error: Error) {
         let Some(request) = self.requests.remove(number) else { return };
         self.forget(number, &request);
-        self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) });
+        self.outputs.push(SessionOutput::Done { number, outcome: Err(error) });
         // Outcomes of later numbers may have waited for this one to be acknowledged.
         self.ack_due.get_or_insert(now + ACK_WITHIN);
         self.pump(now);
@@ -211,12 +215,12 @@ impl Session {
     pub fn close(&mut self, error: &Error) {
         for number in self.take_numbers() {
             self.drop_request(number);
-            self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error.clone()) });
+            self.outputs.push(SessionOutput::Done { number, outcome: Err(error.clone()) });
         }
         if matches!(self.stage, Stage::Ready) {
-            self.outputs.push_back(SessionOutput::Send(mdpx::control(&Command::Disconnect { kind: 0, text: "" })));
+            self.outputs.say(mdpx::control(&Command::Disconnect { kind: 0, text: "" }));
         }
-        self.outputs.push_back(SessionOutput::Close);
+        self.outputs.push(SessionOutput::Close);
         self.rest();
     }
 
@@ -246,13 +250,23 @@ impl Session {
         }
         let mut frames = frames.into_iter();
         let Some(header) = frames.next() else { return self.strays += 1 };
-        let Ok(Header { command, layout }) = mdpx::read(&header, frames.len()) else { return self.strays += 1 };
-        if command == Command::Batch {
-            // One of them may end the connection: the rest is dropped with it.
-            return layout.messages(&header).take_while(|message| mdpx::may_join(&[message])).for_each(|message| {
-                self.handle_message(now, vec![message]);
-            });
+        if !mdpx::is_batch(&header) {
+            return self.hear(now, header, frames);
         }
+        let Ok(Header { layout, .. }) = mdpx::read(&header, frames.len()) else { return self.strays += 1 };
+        let connection = self.connections;
+        for message in layout.messages(&header).take_while(|message| mdpx::may_join(&[message])) {
+            self.hear(now, message, Vec::new().into_iter());
+            // It may have ended the connection: the rest is dropped with it.
+            if !matches!(self.stage, Stage::Greeting { .. } | Stage::Ready) || self.connections != connection {
+                break;
+            }
+        }
+    }
+
+    /// A message of MDPX came, alone or with others.
+    fn hear(&mut self, now: Instant, header: Bytes, frames: std::vec::IntoIter<Bytes>) {
+        let Ok(Header { command, layout }) = mdpx::read(&header, frames.len()) else { return self.strays += 1 };
         match (self.stage, command) {
             (
                 Stage::Greeting { .. },
@@ -324,7 +338,7 @@ impl Session {
                     Some(spoken) => self.speak(now, spoken),
                     None => {
                         self.stage = Stage::Asking { discovery, connect_by: None };
-                        self.outputs.push_back(SessionOutput::Send(discovery::question()));
+                        self.outputs.say(discovery::question());
                     }
                 }
             }
@@ -354,7 +368,7 @@ impl Session {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<SessionOutput> {
-        self.outputs.pop_front()
+        self.outputs.pop()
     }
 }
 

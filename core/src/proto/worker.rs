@@ -21,6 +21,7 @@ use super::discovery::{self, Discovery, Spoken};
 use super::heartbeat::Heartbeat;
 use super::mdp::ToBroker;
 use super::mdpx::Command;
+use super::outputs::{Output, Outputs};
 
 pub use hand::RequestKey;
 use hand::{Held, Waiting};
@@ -126,6 +127,19 @@ pub enum WorkerOutput {
     Closed,
 }
 
+impl Output for WorkerOutput {
+    fn send(frames: Vec<Bytes>) -> Self {
+        WorkerOutput::Send(frames)
+    }
+
+    fn follows_what_was_said(&self) -> bool {
+        match self {
+            WorkerOutput::Connect { .. } | WorkerOutput::Send(_) | WorkerOutput::Close | WorkerOutput::Closed => true,
+            WorkerOutput::Request { .. } | WorkerOutput::Cancelled { .. } | WorkerOutput::Event(_) => false,
+        }
+    }
+}
+
 /// First pause after a connection that came to nothing.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -158,6 +172,8 @@ pub struct Worker {
     /// Number of the last request given to a handler.
     last_number: u64,
     endpoint: usize,
+    /// How many connections were begun.
+    connections: u64,
     /// Connections in a row over which the broker said nothing but DISCONNECT.
     failures: u32,
     /// When a drain gives up waiting.
@@ -165,9 +181,7 @@ pub struct Worker {
     /// Until when deliveries may still come that were on their way when DRAIN was said (MDPX).
     fence: Option<Instant>,
     random: u64,
-    /// Memory that headers are written in.
-    scratch: Vec<u8>,
-    outputs: VecDeque<WorkerOutput>,
+    outputs: Outputs<WorkerOutput>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -206,12 +220,12 @@ impl Worker {
             outcomes: Outcomes::new(limits, seed),
             last_number: 0,
             endpoint: 0,
+            connections: 0,
             failures: 0,
             drain_ends: None,
             fence: None,
             random: seed | 1,
-            scratch: Vec::new(),
-            outputs: VecDeque::new(),
+            outputs: Outputs::default(),
             config,
         };
         worker.connect(now);
@@ -289,7 +303,7 @@ impl Worker {
             self.lose("the broker was silent for too long");
             self.next_endpoint();
             if self.must_finish_first() {
-                self.outputs.push_back(WorkerOutput::Close);
+                self.outputs.push(WorkerOutput::Close);
                 self.state = State::Detached;
                 self.finish(now);
             } else {
@@ -301,7 +315,7 @@ impl Worker {
         match &mut self.state {
             State::Asking(Some(discovery)) if now >= discovery.due() => match discovery.handle_timeout(now) {
                 Some(spoken) => self.greet(now, spoken),
-                None => self.outputs.push_back(WorkerOutput::Send(discovery::question())),
+                None => self.outputs.say(discovery::question()),
             },
             State::Registered if now >= self.heartbeat.next_beat() => self.beat(now),
             State::Pausing(until) if now >= *until => self.connect(now),
@@ -338,7 +352,7 @@ impl Worker {
         if self.state == State::Closed || self.drain_ends.is_some() {
             return;
         }
-        self.outputs.push_back(WorkerOutput::Event(ConnectionEvent::Draining));
+        self.outputs.push(WorkerOutput::Event(ConnectionEvent::Draining));
         self.give_back_unstarted(now);
         let is_told = self.state == State::Registered && self.is_x1();
         if self.running.is_empty() && !is_told {
@@ -350,7 +364,7 @@ impl Worker {
                 self.say(now, &Command::Drain);
                 // Whatever the broker says after the answer to this it has said in the knowledge of the DRAIN. Leaving
                 // earlier would cost what is on its way an attempt.
-                self.outputs.push_back(WorkerOutput::Send(discovery::question()));
+                self.outputs.say(discovery::question());
                 self.fence = Some(now + FENCE);
             }
             State::Registered | State::Detached | State::Closed => {}
@@ -373,7 +387,7 @@ impl Worker {
         self.running.clear();
         self.drain_ends = None;
         self.fence = None;
-        self.outputs.push_back(WorkerOutput::Closed);
+        self.outputs.push(WorkerOutput::Closed);
     }
 
     /// When [`Worker::handle_timeout`] wants to be called.
@@ -389,7 +403,18 @@ impl Worker {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<WorkerOutput> {
-        self.outputs.pop_front()
+        self.outputs.pop()
+    }
+
+    /// The next thing to do that need not wait for the end of what is handed in at the moment: small messages that were
+    /// gathered until then go out together.
+    pub fn poll_ready(&mut self) -> Option<WorkerOutput> {
+        self.outputs.pop_ready()
+    }
+
+    /// Whether there is something that only [`Worker::poll_output`] gives.
+    pub fn has_gathered(&self) -> bool {
+        self.outputs.has_gathered()
     }
 
     /// When the broker's silence will have lasted too long; `None` while it need not speak.
@@ -410,13 +435,14 @@ impl Worker {
     fn connect(&mut self, now: Instant) {
         self.heartbeat = Heartbeat::new(now, self.config.heartbeat, self.config.liveness);
         self.limit = self.config.max_message_bytes;
-        self.outputs.push_back(WorkerOutput::Connect { endpoint: self.endpoint });
+        self.connections += 1;
+        self.outputs.push(WorkerOutput::Connect { endpoint: self.endpoint });
         if let Some(spoken) = Spoken::fixed(self.config.protocol) {
             self.greet(now, spoken);
         } else {
             self.spoken = None;
             self.state = State::Asking(None);
-            self.outputs.push_back(WorkerOutput::Send(discovery::question()));
+            self.outputs.say(discovery::question());
         }
     }
 
@@ -432,7 +458,7 @@ impl Worker {
             }
             Spoken::Mdp(_) if self.is_busy() => {
                 // Handlers still run for an earlier connection, and a broker of these protocols cannot be told.
-                self.outputs.push_back(WorkerOutput::Close);
+                self.outputs.push(WorkerOutput::Close);
                 self.state = State::Detached;
             }
             Spoken::Mdp(version) => {
@@ -460,7 +486,7 @@ impl Worker {
             _ => {}
         }
         if self.has_connection() {
-            self.outputs.push_back(WorkerOutput::Close);
+            self.outputs.push(WorkerOutput::Close);
         }
     }
 
@@ -471,7 +497,7 @@ impl Worker {
         {
             self.is_connected = true;
             let event = ConnectionEvent::Connected { endpoint: self.endpoint_name(), protocol };
-            self.outputs.push_back(WorkerOutput::Event(event));
+            self.outputs.push(WorkerOutput::Event(event));
         }
     }
 
@@ -489,7 +515,7 @@ impl Worker {
     fn detach(&mut self, now: Instant, reason: &str) {
         // Who holds a request hears of it before the connection is gone.
         self.lose(reason);
-        self.outputs.push_back(WorkerOutput::Close);
+        self.outputs.push(WorkerOutput::Close);
         self.next_endpoint();
         if self.must_finish_first() {
             self.state = State::Detached;
@@ -503,7 +529,7 @@ impl Worker {
     fn lose(&mut self, reason: &str) {
         if std::mem::take(&mut self.is_connected) {
             let event = ConnectionEvent::Disconnected { endpoint: self.endpoint_name(), reason: reason.to_owned() };
-            self.outputs.push_back(WorkerOutput::Event(event));
+            self.outputs.push(WorkerOutput::Event(event));
         }
         self.lose_deliveries();
         self.fence = None;
@@ -549,7 +575,7 @@ impl Worker {
 
     fn announce_reconnect(&mut self) {
         let event = ConnectionEvent::Reconnecting { endpoint: self.endpoint_name() };
-        self.outputs.push_back(WorkerOutput::Event(event));
+        self.outputs.push(WorkerOutput::Event(event));
     }
 
     fn reconnect(&mut self, now: Instant) {

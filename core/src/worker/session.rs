@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::options::{Protocol, WorkerOptions};
-use crate::proto::mdpx;
 use crate::proto::worker::{Answer, Worker as Machine, WorkerConfig, WorkerOutput};
 use crate::transport::{Dealer, DealerOptions, Interest, Poller, Received, Waker, Woken, seed};
 
@@ -28,8 +27,9 @@ const LOOK_MIN: Duration = Duration::from_millis(5);
 const LOOK_MAX: Duration = Duration::from_millis(50);
 /// A handler that takes no longer is quick.
 const QUICK: Duration = Duration::from_micros(50);
-/// At most so many answers of quick handlers wait to go out together.
+/// At most so many answers of quick handlers wait to go out together, and no longer than this.
 const HELD_BACK: usize = 64;
+const HELD_BACK_FOR: Duration = Duration::from_millis(5);
 /// How many messages are read before timers and other threads get their turn.
 const BATCH: usize = 64;
 
@@ -49,8 +49,8 @@ pub(super) struct Session {
     unsent: VecDeque<Vec<Bytes>>,
     /// Since when the first of these waits.
     stuck: Instant,
-    /// Whether what is to be sent waits for more that will come at once.
-    holds_back: bool,
+    /// How many answers wait in the machine for more that will come at once.
+    held_back: usize,
     /// The request that the machine has given and nobody has taken yet.
     request: Option<Delivered>,
     cancellations: Arc<Cancellations>,
@@ -88,7 +88,7 @@ impl Session {
             was_up: false,
             unsent: VecDeque::new(),
             stuck: now,
-            holds_back: false,
+            held_back: 0,
             request: None,
             cancellations,
             notices,
@@ -135,7 +135,8 @@ impl Session {
             let pause = self.now.saturating_duration_since(self.stuck) / 4;
             self.now + pause.clamp(Duration::from_millis(5), Duration::from_millis(100))
         });
-        self.machine_due.into_iter().chain(retry).chain(look).min()
+        let held_back = self.machine.has_gathered().then(|| self.now + HELD_BACK_FOR);
+        self.machine_due.into_iter().chain(retry).chain(held_back).chain(look).min()
     }
 
     /// Whether the connection has taken all there was to send. One that takes nothing for too long is given up.
@@ -211,9 +212,8 @@ impl Session {
         }
         if self.machine_due.is_some_and(|due| due <= self.now) {
             self.machine.handle_timeout(self.now);
-            return self.run();
         }
-        self.flush()
+        self.run()
     }
 
     /// Waits for messages, for room where something is unsent, for the waker, or for what is due.
@@ -237,18 +237,23 @@ impl Session {
         self.machine.answer(self.now, number, answer)?;
         // The handler is quick, and has its next request already: the answers go out together. Should it be slow this time,
         // the helper thread sends what waits.
-        self.holds_back = last
-            && self.now.saturating_duration_since(began) < QUICK
-            && self.machine.has_waiting()
-            && self.unsent.len() < HELD_BACK;
-        self.run()?;
-        self.holds_back = false;
-        Ok(())
+        let is_quick = last && self.now.saturating_duration_since(began) < QUICK;
+        if is_quick && self.machine.has_waiting() && self.held_back < HELD_BACK {
+            self.held_back += 1;
+            self.act(Machine::poll_ready)
+        } else {
+            self.run()
+        }
     }
 
-    /// Does what the machine wants done.
+    /// Does all that the machine wants done.
     fn run(&mut self) -> Result<()> {
-        while let Some(output) = self.machine.poll_output() {
+        self.held_back = 0;
+        self.act(Machine::poll_output)
+    }
+
+    fn act(&mut self, poll: fn(&mut Machine) -> Option<WorkerOutput>) -> Result<()> {
+        while let Some(output) = poll(&mut self.machine) {
             match output {
                 WorkerOutput::Connect { endpoint } => {
                     self.disconnect();
@@ -334,9 +339,8 @@ impl Session {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let Some(dealer) = self.dealer.as_ref().filter(|_| !self.holds_back) else { return Ok(()) };
+        let Some(dealer) = &self.dealer else { return Ok(()) };
         loop {
-            mdpx::join_first(&mut self.unsent);
             let Some(frames) = self.unsent.front() else { break };
             if !dealer.try_send(frames)? {
                 break;

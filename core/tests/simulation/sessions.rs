@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use majordomo::proto::client::{Client, ClientConfig, ReplyMode};
-use majordomo::proto::mdpx;
 use majordomo::proto::session::{Asked, Identity, Session, SessionConfig, SessionOutput};
 use majordomo::{ClientOptions, Error, ErrorKind, Message, Properties, Protocol, RequestOptions};
 
@@ -203,11 +202,7 @@ impl World {
         }
         let link = *peer.link.get_or_insert_with(|| self.network.open());
         self.owners.insert(link, Owner::Session(index));
-        while !peer.unsent.is_empty() {
-            if self.random.chance(50) {
-                mdpx::join_first(&mut peer.unsent);
-            }
-            let Some(frames) = peer.unsent.pop_front() else { break };
+        while let Some(frames) = peer.unsent.pop_front() {
             self.network.send_to_broker(self.now, link, frames, &mut self.random);
         }
         peer.machine.handle_sent(self.clock.instant(self.now));

@@ -24,11 +24,9 @@ impl Layout {
     }
 
     /// The messages of a BATCH, each a header frame of its own.
-    pub fn messages(self, header: &Bytes) -> impl Iterator<Item = Bytes> + use<> {
+    pub fn messages(self, header: &[u8]) -> impl Iterator<Item = Bytes> {
         // Copied, so that a small message does not keep a large one alive.
-        let packed = self.packed(header).unwrap_or_default();
-        let messages: Vec<Bytes> = unpack(packed).map(Bytes::copy_from_slice).collect();
-        messages.into_iter()
+        unpack(self.packed(header).unwrap_or_default()).map(Bytes::copy_from_slice)
     }
 
     /// How many bytes the packed body takes in a header frame of `header` bytes; `None` where frames follow.

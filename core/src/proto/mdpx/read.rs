@@ -22,6 +22,11 @@ pub fn is_header(frame: &[u8]) -> bool {
     frame.starts_with(MAGIC) && frame.len() > MAGIC.len()
 }
 
+/// Whether a message that starts with this frame holds several.
+pub(crate) fn is_batch(frame: &[u8]) -> bool {
+    is_header(frame) && frame[MAGIC.len()] == code::BATCH
+}
+
 /// Reads a header frame; `followers` frames come behind it.
 ///
 /// # Errors

@@ -15,14 +15,15 @@ impl Session {
     pub(super) fn connect(&mut self, now: Instant) {
         if self.failures > 0 {
             let endpoint = self.endpoint_name();
-            self.outputs.push_back(SessionOutput::Event(ConnectionEvent::Reconnecting { endpoint }));
+            self.outputs.push(SessionOutput::Event(ConnectionEvent::Reconnecting { endpoint }));
         }
-        self.outputs.push_back(SessionOutput::Connect { endpoint: self.endpoint });
+        self.connections += 1;
+        self.outputs.push(SessionOutput::Connect { endpoint: self.endpoint });
         match Spoken::fixed(self.config.protocol) {
             None => {
                 let connect_by = Some(now + self.config.timeout);
                 self.stage = Stage::Asking { discovery: Discovery::new(now), connect_by };
-                self.outputs.push_back(SessionOutput::Send(discovery::question()));
+                self.outputs.say(discovery::question());
             }
             Some(spoken) => self.speak(now, spoken),
         }
@@ -40,24 +41,24 @@ impl Session {
                     liveness: LIVENESS,
                 });
                 self.stage = Stage::Greeting { until: now + self.config.timeout, is_out: false };
-                self.outputs.push_back(SessionOutput::Send(hello));
-                self.outputs.push_back(SessionOutput::Send(mdpx::control(&Command::Batch)));
+                self.outputs.say(hello);
+                self.outputs.say(mdpx::control(&Command::Batch));
             }
             Spoken::Mdp(version) => self.hand_over(version),
         }
     }
 
     pub(super) fn hand_over(&mut self, version: Version) {
-        self.outputs.push_back(SessionOutput::Close);
+        self.outputs.push(SessionOutput::Close);
         let mut requests = Vec::with_capacity(self.requests.len());
         for number in self.take_numbers() {
             let Some(request) = self.drop_request(number) else { continue };
             match request.is_repeatable() {
                 Ok(()) => requests.push((number, request.asked)),
-                Err(error) => self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) }),
+                Err(error) => self.outputs.push(SessionOutput::Done { number, outcome: Err(error) }),
             }
         }
-        self.outputs.push_back(SessionOutput::Older { version, endpoint: self.endpoint, requests });
+        self.outputs.push(SessionOutput::Older { version, endpoint: self.endpoint, requests });
         self.failures = 0;
         self.rest();
     }
@@ -65,12 +66,12 @@ impl Session {
     pub(super) fn welcome(&mut self, now: Instant, resumed: bool) {
         self.stage = Stage::Ready;
         let (endpoint, protocol) = (self.endpoint_name(), Protocol::X1);
-        self.outputs.push_back(SessionOutput::Event(ConnectionEvent::Connected { endpoint, protocol }));
+        self.outputs.push(SessionOutput::Event(ConnectionEvent::Connected { endpoint, protocol }));
         let given_up = std::mem::take(&mut self.given_up);
         if resumed {
             for number in given_up {
                 self.cancelled.push_back(number);
-                self.outputs.push_back(SessionOutput::Send(mdpx::control(&Command::Cancel { number })));
+                self.outputs.join(&Command::Cancel { number });
             }
             self.ack_due = Some(now + ACK_WITHIN);
         } else {
@@ -89,7 +90,7 @@ impl Session {
                 true
             }
             Err(error) => {
-                self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) });
+                self.outputs.push(SessionOutput::Done { number, outcome: Err(error) });
                 false
             }
         });
@@ -99,10 +100,10 @@ impl Session {
         if matches!(self.stage, Stage::Ready) {
             let endpoint = self.endpoint_name();
             let event = ConnectionEvent::Disconnected { endpoint, reason: reason.clone() };
-            self.outputs.push_back(SessionOutput::Event(event));
+            self.outputs.push(SessionOutput::Event(event));
         }
         self.trouble = reason;
-        self.outputs.push_back(SessionOutput::Close);
+        self.outputs.push(SessionOutput::Close);
         self.unsend();
         self.failures = self.failures.saturating_add(1);
         let pause = self.pause();
@@ -118,7 +119,7 @@ impl Session {
 
     /// The present broker has had its time: the next one is tried.
     pub(super) fn give_way(&mut self, now: Instant) {
-        self.outputs.push_back(SessionOutput::Close);
+        self.outputs.push(SessionOutput::Close);
         self.unsend();
         self.failures = self.failures.saturating_add(1);
         self.reconnect(now);

@@ -28,10 +28,10 @@ impl Session {
                     format!("the broker takes requests of up to {} bytes", self.max_message),
                 );
                 self.requests.remove(number);
-                self.outputs.push_back(SessionOutput::Done { number, outcome: Err(error) });
+                self.outputs.push(SessionOutput::Done { number, outcome: Err(error) });
                 continue;
             }
-            self.outputs.push_back(SessionOutput::Send(request.frames(now, number, acked)));
+            request.say(now, number, acked, &mut self.outputs);
             request.on_wire = true;
             request.was_sent = true;
             self.sent.push_back(number);
@@ -93,7 +93,7 @@ impl Session {
             request.deadline = now + renewal;
         }
         if request.asked.mode == ReplyMode::Parts {
-            return self.outputs.push_back(SessionOutput::Partial { number, part });
+            return self.outputs.push(SessionOutput::Partial { number, part });
         }
         let joined = request.joined.get_or_insert_default();
         joined.bytes += part.byte_len();
@@ -119,7 +119,7 @@ impl Session {
             }
             (outcome, _) => outcome,
         };
-        self.outputs.push_back(SessionOutput::Done { number, outcome });
+        self.outputs.push(SessionOutput::Done { number, outcome });
         self.unacked += 1;
         if self.unacked >= ACK_AFTER {
             self.ack();
@@ -134,7 +134,7 @@ impl Session {
         let number = self.arrived();
         if number > self.acked {
             self.acked = number;
-            self.outputs.push_back(SessionOutput::Send(mdpx::control(&Command::Ack { number })));
+            self.outputs.join(&Command::Ack { number });
         }
     }
 
@@ -146,7 +146,8 @@ impl Session {
                 self.cancelled.pop_front();
             }
             self.cancelled.push_back(number);
-            self.outputs.push_back(SessionOutput::Send(mdpx::control(&Command::Cancel { number })));
+            // Before its outcome: whoever gives a request up may not come back to send it.
+            self.outputs.say(mdpx::control(&Command::Cancel { number }));
         } else if request.was_sent {
             self.given_up.push(number);
         }

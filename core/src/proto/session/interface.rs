@@ -12,6 +12,7 @@ use crate::options::{ClientOptions, Protocol, RequestOptions};
 use super::super::client::ReplyMode;
 use super::super::mdp::Version;
 use super::super::mdpx::SessionId;
+use super::super::outputs::Output;
 
 /// What of [`ClientOptions`] the machine needs.
 #[derive(Clone, Debug)]
@@ -115,4 +116,20 @@ pub enum SessionOutput {
         /// All requests without an outcome.
         requests: Vec<(u64, Asked)>,
     },
+}
+
+impl Output for SessionOutput {
+    fn send(frames: Vec<Bytes>) -> Self {
+        SessionOutput::Send(frames)
+    }
+
+    fn follows_what_was_said(&self) -> bool {
+        match self {
+            SessionOutput::Connect { .. }
+            | SessionOutput::Send(_)
+            | SessionOutput::Close
+            | SessionOutput::Older { .. } => true,
+            SessionOutput::Partial { .. } | SessionOutput::Done { .. } | SessionOutput::Event(_) => false,
+        }
+    }
 }

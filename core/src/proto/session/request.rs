@@ -7,8 +7,9 @@ use bytes::Bytes;
 use crate::error::{Error, ErrorKind, ServiceError};
 
 use super::super::client::{ReplyMode, call_limit};
-use super::super::mdpx::{self, Command, Failure};
-use super::{Asked, SessionConfig};
+use super::super::mdpx::{Command, Failure};
+use super::super::outputs::Outputs;
+use super::{Asked, SessionConfig, SessionOutput};
 
 #[derive(Debug)]
 pub(super) struct Request {
@@ -48,8 +49,8 @@ impl Request {
         }
     }
 
-    /// The frames of its REQUEST.
-    pub(super) fn frames(&self, now: Instant, number: u64, acked: u64) -> Vec<Bytes> {
+    /// Says its REQUEST.
+    pub(super) fn say(&self, now: Instant, number: u64, acked: u64, outputs: &mut Outputs<SessionOutput>) {
         let left = self.deadline.saturating_duration_since(now);
         let endless = self.renewal.is_some() && self.asked.mode == ReplyMode::Parts;
         let max_attempts = self.asked.options.max_attempts.unwrap_or(0);
@@ -61,7 +62,7 @@ impl Request {
             fail_fast: self.asked.options.fail_fast,
             service: self.asked.service.as_bytes(),
         };
-        mdpx::message(&command, &self.asked.body)
+        outputs.say_with(&command, &self.asked.body);
     }
 
     /// Whether it may be sent to a broker that knows nothing of it.

@@ -107,7 +107,10 @@ impl Bed {
             }
             outputs.push(match output {
                 SessionOutput::Connect { endpoint } => format!("connect {endpoint}"),
-                SessionOutput::Send(frames) => told(&frames),
+                SessionOutput::Send(frames) => {
+                    outputs.extend(mdpx::each_alone(frames).map(|frames| told(&frames)));
+                    continue;
+                }
                 SessionOutput::Close => "close".into(),
                 SessionOutput::Event(event) => event.name().into(),
                 SessionOutput::Older { version, endpoint, requests } => {

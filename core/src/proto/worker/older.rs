@@ -27,13 +27,13 @@ impl Worker {
                 let reply_to = ReplyTo::Older { address, joined: Vec::new(), joined_bytes: 0 };
                 self.running.insert(number, Held::new(reply_to));
                 let body = Message::from_frames(body);
-                self.outputs.push_back(WorkerOutput::Request { number, body, attempt: 1, deadline: None, key: None });
+                self.outputs.push(WorkerOutput::Request { number, body, attempt: 1, deadline: None, key: None });
             }
             ToWorker::Request { .. } => {
                 // Dropping the second request would lose it. Leaving gives both back to the broker.
                 log::warn!("{}: the broker sent a request to a busy worker; reconnecting", self.config.service);
                 let message = ToBroker::Disconnect { version };
-                self.outputs.push_back(WorkerOutput::Send(mdp::write_to_broker(message)));
+                self.outputs.say(mdp::write_to_broker(message));
                 self.detach(now, "the broker sent a request to a busy worker");
             }
             ToWorker::Heartbeat => {
@@ -99,7 +99,7 @@ impl Worker {
 
     pub(super) fn send_older(&mut self, now: Instant, message: ToBroker<Bytes>) {
         self.heartbeat.sent(now);
-        self.outputs.push_back(WorkerOutput::Send(mdp::write_to_broker(message)));
+        self.outputs.say(mdp::write_to_broker(message));
     }
 
     /// The version of an older protocol that is spoken on this connection.

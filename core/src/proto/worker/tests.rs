@@ -32,6 +32,10 @@ fn all_outputs(worker: &mut Worker) -> Vec<String> {
         .filter(
             |output| !matches!(output, WorkerOutput::Send(frames) if *frames == mdpx::control(&mdpx::Command::Batch)),
         )
+        .flat_map(|output| match output {
+            WorkerOutput::Send(frames) => mdpx::each_alone(frames).map(WorkerOutput::Send).collect(),
+            output => vec![output],
+        })
         .map(|output| match output {
             WorkerOutput::Connect { endpoint } => format!("connect {endpoint}"),
             WorkerOutput::Send(frames) if mdpx::is_header(&frames[0]) => x1::said(&frames),

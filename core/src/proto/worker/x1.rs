@@ -28,19 +28,30 @@ impl Worker {
         }
         let mut frames = frames.into_iter();
         let Some(header) = frames.next() else { return };
+        if !mdpx::is_batch(&header) {
+            return self.hear(now, header, frames);
+        }
+        let layout = match mdpx::read(&header, frames.len()) {
+            Ok(read) => read.layout,
+            Err(reason) => return self.dropped(reason),
+        };
+        let connection = self.connections;
+        for message in layout.messages(&header).take_while(|message| mdpx::may_join(&[message])) {
+            self.hear(now, message, Vec::new().into_iter());
+            // It may have ended the connection: the rest is dropped with it.
+            if !matches!(self.state, State::Registered | State::Greeting) || self.connections != connection {
+                break;
+            }
+        }
+    }
+
+    /// A message came, alone or with others.
+    fn hear(&mut self, now: Instant, header: Bytes, frames: std::vec::IntoIter<Bytes>) {
         let read = match mdpx::read(&header, frames.len()) {
             Ok(read) => read,
             Err(reason) => return self.dropped(reason),
         };
         match read.command {
-            Command::Batch => {
-                for message in read.layout.messages(&header).take_while(|message| mdpx::may_join(&[message])) {
-                    // One of them may have ended the connection.
-                    if self.has_connection() {
-                        self.handle_x1(now, vec![message]);
-                    }
-                }
-            }
             Command::Deliver { delivery, session, number, ttl_ms, attempt } => {
                 let body = read.layout.into_message(header, frames);
                 let deadline = Some(ttl_ms)
@@ -95,7 +106,7 @@ impl Worker {
 
     pub(super) fn say(&mut self, now: Instant, command: &Command<'_>) {
         self.heartbeat.sent(now);
-        self.outputs.push_back(WorkerOutput::Send(mdpx::control(command)));
+        self.outputs.join(command);
     }
 
     pub(super) fn is_x1(&self) -> bool {
@@ -171,7 +182,7 @@ impl Worker {
         let Waiting { delivery, body, attempt, deadline, key: request_key } = request;
         let held = Held { key, ..Held::new(ReplyTo::X1 { delivery, parts: 0 }) };
         self.running.insert(number, held);
-        self.outputs.push_back(WorkerOutput::Request { number, body, attempt, deadline, key: request_key });
+        self.outputs.push(WorkerOutput::Request { number, body, attempt, deadline, key: request_key });
     }
 
     /// Nobody waits for this delivery any more.
@@ -186,7 +197,7 @@ impl Worker {
                 // Where a repeat waits for the outcome too, the handler goes on for that.
                 if !held.cancelled && held.followers.is_empty() {
                     held.cancelled = true;
-                    self.outputs.push_back(WorkerOutput::Cancelled { number: *number });
+                    self.outputs.push(WorkerOutput::Cancelled { number: *number });
                 }
                 return;
             }
@@ -277,16 +288,7 @@ impl Worker {
     /// Says something that has a body.
     fn say_with(&mut self, now: Instant, command: &Command<'_>, body: &Message) {
         self.heartbeat.sent(now);
-        let frames = if mdpx::packed_len(body.frames()) > mdpx::PACK_LIMIT {
-            mdpx::message(command, body)
-        } else {
-            // Written elsewhere and copied, a frame takes one allocation of its own size.
-            self.scratch.clear();
-            mdpx::write(&mut self.scratch, command, body.properties().block());
-            mdpx::pack(&mut self.scratch, 0, body.frames());
-            vec![Bytes::copy_from_slice(&self.scratch)]
-        };
-        self.outputs.push_back(WorkerOutput::Send(frames));
+        self.outputs.say_with(command, body);
     }
 
     /// No handler has seen this delivery: it goes to another worker.
@@ -336,7 +338,9 @@ impl Worker {
             }
         }
         told.sort_unstable();
-        self.outputs.extend(told.into_iter().map(|number| WorkerOutput::Cancelled { number }));
+        for number in told {
+            self.outputs.push(WorkerOutput::Cancelled { number });
+        }
     }
 
     /// A handler is done: there is room for what waits, and after a lost connection for more.

@@ -509,11 +509,11 @@ fn small_messages_go_out_together_to_peers_that_take_that_and_order_is_kept() {
 #[test]
 fn a_batch_from_a_peer_is_as_good_as_its_messages() {
     let mut bed = hub(8);
-    let mut waiting: std::collections::VecDeque<Vec<Bytes>> =
-        (1..=3).map(|number| mdpx::message(&request(number), &Message::from("hi"))).collect();
-    mdpx::join_first(&mut waiting);
-    assert_eq!(waiting.len(), 1);
-    let batch = waiting.pop_front().unwrap();
+    let mut gathered = mdpx::Gathered::default();
+    for number in 1..=3 {
+        assert_eq!(gathered.add(&request(number), Some(&Message::from("hi"))), None);
+    }
+    let batch = gathered.take().unwrap();
     bed.broker.handle_message(bed.now, b"c", batch.clone());
     assert_eq!(bed.deliveries().len(), 3);
     // One within another is no message.

@@ -83,11 +83,11 @@ fn it_says_how_much_it_takes_and_works_once_it_is_welcome() {
     }
     assert_eq!(all_outputs(&mut worker), ["request 1", "request 2", "request 3"]);
     reply(&mut worker, now, 2);
-    assert_eq!(all_outputs(&mut worker), ["FINAL 12 0", "request 4"], "what waited takes the free handler");
+    assert_eq!(all_outputs(&mut worker), ["request 4", "FINAL 12 0"], "what waited takes the free handler");
     for number in [1, 3, 4, 5] {
         reply(&mut worker, now, number);
     }
-    assert_eq!(all_outputs(&mut worker), ["FINAL 11 0", "request 5", "FINAL 13 0", "FINAL 14 0", "FINAL 15 0"]);
+    assert_eq!(all_outputs(&mut worker), ["request 5", "FINAL 11 0", "FINAL 13 0", "FINAL 14 0", "FINAL 15 0"]);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn parts_are_numbered_and_failures_keep_their_code_and_whether_to_try_again() {
         deliver(&mut worker, now, work(number));
         answer(&mut worker, now, number, Answer::Failure(ServiceError::new(404, "no").retryable(retryable)));
     }
-    assert_eq!(outputs(&mut worker), ["request 2", "ERROR 2 8 404", "request 3", "ERROR 3 8 404 retryable"]);
+    assert_eq!(outputs(&mut worker), ["request 2", "request 3", "ERROR 2 8 404", "ERROR 3 8 404 retryable"]);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_broker_that_exceeds_the_capacity_is_left_and_not_asked_again_at_once() {
     for delivery in 1..4 {
         deliver(&mut worker, now, work(delivery));
     }
-    assert_eq!(outputs(&mut worker), ["request 1", "DISCONNECT 11", "cancelled 1", "close"]);
+    assert_eq!(outputs(&mut worker), ["request 1", "cancelled 1", "DISCONNECT 11", "close"]);
     assert!(worker.poll_timeout().is_some_and(|due| due > now));
 }
 
@@ -155,10 +155,10 @@ fn a_cancelled_request_is_dropped_before_its_turn_and_told_afterwards() {
     for delivery in [2, 1, 1, 77] {
         tell(&mut worker, now, &Command::WorkerCancel { delivery });
     }
-    assert_eq!(outputs(&mut worker), ["ERROR 2 7 0", "cancelled 1"]);
+    assert_eq!(outputs(&mut worker), ["cancelled 1", "ERROR 2 7 0"]);
     answer(&mut worker, now, 1, Answer::Partial(text("for nobody")));
     reply(&mut worker, now, 1);
-    assert_eq!(outputs(&mut worker), ["FINAL 1 1", "request 2"], "it is still owed an answer");
+    assert_eq!(outputs(&mut worker), ["request 2", "FINAL 1 1"], "it is still owed an answer");
     tell(&mut worker, now, &Command::WorkerCancel { delivery: 3 });
     answer(&mut worker, now, 2, Answer::Cancelled);
     assert_eq!(outputs(&mut worker), ["cancelled 2", "ERROR 3 7 0"]);
@@ -172,7 +172,7 @@ fn a_request_whose_time_is_over_before_its_turn_goes_back_unseen() {
     deliver(&mut worker, now, Work { ttl_ms: 100, ..work(2) });
     deliver(&mut worker, now, Work { ttl_ms: 300, ..work(3) });
     reply(&mut worker, now + Duration::from_millis(200), 1);
-    assert_eq!(outputs(&mut worker), ["request 1", "FINAL 1 0", "RETURN 2", "request 2"]);
+    assert_eq!(outputs(&mut worker), ["request 1", "request 2", "FINAL 1 0", "RETURN 2"]);
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_request_that_reached_no_handler_can_be_taken_back() {
     deliver(&mut worker, now, work(1));
     deliver(&mut worker, now, work(2));
     worker.take_back(now, 1);
-    assert_eq!(outputs(&mut worker), ["request 1", "RETURN 1", "request 2"]);
+    assert_eq!(outputs(&mut worker), ["request 1", "request 2", "RETURN 1"]);
 }
 
 #[test]
@@ -263,9 +263,9 @@ fn after_a_lost_connection_it_registers_with_what_is_free_and_says_so_as_more_be
     }
     assert_eq!(outputs(&mut worker), ["request 3"], "the other handler still runs");
     reply(&mut worker, now, 2);
-    assert_eq!(outputs(&mut worker), ["READY 4", "request 4"]);
+    assert_eq!(outputs(&mut worker), ["request 4", "READY 4"]);
     reply(&mut worker, now, 3);
-    assert_eq!(outputs(&mut worker), ["FINAL 1 0", "request 5"], "numbers of an earlier broker mean nothing");
+    assert_eq!(outputs(&mut worker), ["request 5", "FINAL 1 0"], "numbers of an earlier broker mean nothing");
 }
 
 #[test]
@@ -413,7 +413,7 @@ fn an_outcome_outlives_the_connection_and_an_unfit_one_is_not_shared() {
     deliver(&mut worker, now, repeat(2));
     answer(&mut worker, now, 1, Answer::Partial(text("part")));
     reply(&mut worker, now, 1);
-    assert_eq!(outputs(&mut worker), ["request 1", "PARTIAL 1 0", "FINAL 1 1", "request 2"], "a stream is begun anew");
+    assert_eq!(outputs(&mut worker), ["request 1", "request 2", "PARTIAL 1 0", "FINAL 1 1"], "a stream is begun anew");
 }
 
 #[test]
