@@ -219,8 +219,8 @@ class Worker:
 
     ``async for request in worker``, ``await worker.recv()`` or ``await worker.serve(handler)``. Options are those of
     ``majordomo.Worker`` (durations in seconds), and ``concurrency`` (1): how many requests are handed out at once;
-    over MDP/0.1 and 0.2 each takes a registration of its own. The worker registers when it is first used in an event loop, and belongs to
-    that loop from then on.
+    over MDP/0.1 and 0.2 each takes a registration of its own. The worker registers when it is first used in an event
+    loop, and belongs to that loop from then on.
 
     Raises InvalidArgument, when it registers, for a service name or an option that is out of range.
     """
