@@ -210,8 +210,9 @@ export interface ClientOptions {
 /**
  * The parts of a streamed reply as they come: the partial replies, and the final reply as the last item.
  *
- * Leaving a `for await` loop early gives the request up. Parts are read from the connection as they are taken, but for some
- * that wait in memory; a reply that is not taken holds up its own connection only. A `next()` that waits keeps the process alive.
+ * Leaving a `for await` loop early gives the request up. Parts that are not taken wait in memory and hold up no other request: over MDPX
+ * the stream fails with `MD_EQUEUEFULL` when they exceed `maxMessageBytes`, over 0.2 its connection is not read meanwhile. A `next()`
+ * that waits keeps the process alive.
  */
 export interface Parts extends AsyncIterableIterator<Message> {
   /** Whether the part that was taken last is the final reply. */
@@ -241,12 +242,14 @@ export class Client extends EventEmitter<ConnectionEvents> {
   static connect(endpoints: string | readonly string[], options?: ClientOptions): Promise<Client>;
 
   /**
-   * Sends a request and waits for its reply. It is sent again after `timeout`, `retries` times in all; a service that must not run a
-   * request twice needs `retries: 1`.
+   * Sends a request and waits for its reply. Over MDPX it is sent again only where a connection was lost, and never runs twice for that;
+   * over MDP/0.1 and 0.2 after each `timeout`, `retries` times in all. What must not run twice needs `maxAttempts: 1`, over the older
+   * protocols also `retries: 1`.
    *
    * @throws {MajordomoError} `MD_ETIMEOUT`: no answer in time; `MD_ESERVICE`: the handler failed (a `ServiceError`);
-   * `MD_EUNREACHABLE`: no broker; `MD_EQUEUEFULL`: too many requests wait; `MD_ETOOLARGE`; `MD_ECANCELLED`: `signal` was aborted;
-   * `MD_ECLOSED`; `MD_EINVAL`
+   * `MD_EUNREACHABLE`: no broker; `MD_EQUEUEFULL`: too many requests wait, here or in the broker; `MD_ETOOLARGE`; `MD_ECANCELLED`:
+   * `signal` was aborted; `MD_ECLOSED`; `MD_EINVAL`. Over MDPX also `MD_ENOWORKER` (with `failFast`), `MD_EEXPIRED`: the broker's own
+   * waiting time is over; `MD_EWORKERLOST`, `MD_EATTEMPTS`: workers were lost with it
    */
   request(service: string, body: Body, options?: RequestOptions): Promise<Message>;
 

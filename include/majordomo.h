@@ -458,9 +458,11 @@ int mdcli_set_fail_fast(mdcli_t *self, int fail_fast);
 int mdcli_set_event_handler(mdcli_t *self, md_event_handler_t handler, void *arg);
 
 /**
- * Sends *request_p to a service and waits for the reply, sending again when an attempt takes too long. Result: the
- * reply, or NULL on failure; mdcli_errno tells why. A signal that the calling thread handles meanwhile ends the call with
- * MD_ECANCELLED. Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a
+ * Sends *request_p to a service and waits for the reply, sending again when an attempt takes too long (over MDPX only
+ * where the connection was lost). Result: the reply, or NULL on failure; mdcli_errno tells why: MD_ETIMEOUT when none came
+ * in time, MD_ESERVICE when the handler failed, MD_EUNREACHABLE without a broker, MD_ETOOLARGE; over MDPX also
+ * MD_ENOWORKER (see mdcli_set_fail_fast), MD_EQUEUEFULL, MD_EEXPIRED, MD_EWORKERLOST, MD_EATTEMPTS, as the broker says. A
+ * signal that the calling thread handles meanwhile ends the call with MD_ECANCELLED. Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a
  * client that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone); the reply is the caller's.
  */
 mdmsg_t *mdcli_send(mdcli_t *self,
@@ -574,11 +576,14 @@ int mdcli_async_set_event_handler(mdcli_async_t *self, md_event_handler_t handle
 
 /**
  * Sends *request_p to a service and returns at once. Result: the request's ticket, above 0, or -1 on failure. Each
- * ticket has exactly one outcome, which mdcli_async_recv gives with it; the parts of a streamed answer are joined.
- * Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a client that
- * cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone).
+ * ticket has exactly one outcome, which mdcli_async_recv gives with it; the parts of a streamed answer are joined. An
+ * outcome is also MD_EQUEUEFULL, when max_in_flight and max_waiting are reached, MD_ETOOLARGE and the like: -1 is about
+ * the call itself. Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a
+ * client that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone).
  */
-int64_t mdcli_async_send(mdcli_async_t *self, const char *service, mdmsg_t **request_p);
+int64_t mdcli_async_send(mdcli_async_t *self,
+                         const char *service,
+                         mdmsg_t **request_p);
 
 /**
  * The same for a service whose answer comes in parts (MDPX or 0.2): mdcli_async_recv_part gives each of them as it
@@ -741,7 +746,8 @@ int mdwrk_partial(mdwrk_t *self,
 
 /**
  * Answers the request in hand with *reply_p without waiting for another. Result: 0, or -1 on failure: MD_EINVAL if no
- * request is in hand, and for NULL. Ownership: takes *reply_p as mdwrk_recv does.
+ * request is in hand, and for NULL; MD_ETOOLARGE over the limit (the request is then still in hand). Ownership: takes
+ * *reply_p as mdwrk_recv does.
  */
 int mdwrk_reply(mdwrk_t *self, mdmsg_t **reply_p);
 
@@ -810,9 +816,10 @@ const char *mdreq_service(mdreq_t *self);
 
 /**
  * Answers with *reply_p. Result: 0, also when the connection was lost meanwhile and another worker has the request; -1 on
- * failure: MD_EINVAL if it is answered already, and for NULL. Ownership: takes *reply_p and sets it to NULL, whether the
- * call succeeds or not (only a message or a request that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY
- * and left alone). The request is still to be destroyed.
+ * failure: MD_EINVAL if it is answered already, and for NULL; MD_ETOOLARGE over the limit (it can still be answered, by
+ * mdreq_fail for example). Ownership: takes *reply_p and sets it to NULL, whether the call succeeds or not (only a message
+ * or a request that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone). The request is still
+ * to be destroyed.
  */
 int mdreq_reply(mdreq_t *self,
                 mdmsg_t **reply_p);

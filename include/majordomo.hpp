@@ -75,11 +75,14 @@ private:
 /// gets the request while it has attempts left (MDPX only).
 class service_failure : public std::runtime_error {
 public:
+    /// A failure with the service's own code and text.
     service_failure (std::uint32_t code, const std::string &text, bool retryable = false)
         : std::runtime_error (text), code_ (code), retryable_ (retryable)
     {
     }
+    /// The service's own number.
     std::uint32_t code () const noexcept { return code_; }
+    /// Whether another attempt may succeed.
     bool retryable () const noexcept { return retryable_; }
 
 private:
@@ -364,9 +367,9 @@ struct client_options {
     std::optional<bool> fail_fast;
     /// Is told what happens to the connection.
     event_handler on_event;
-    /// Of an async_client only.
+    /// Of an async_client only: how many requests are with the broker at once.
     std::optional<std::size_t> max_in_flight;
-    /// Of an async_client only.
+    /// Of an async_client only: how many further ones wait their turn; one more fails with MD_EQUEUEFULL.
     std::optional<std::size_t> max_waiting;
     /// Log to standard error.
     bool verbose = false;
@@ -399,16 +402,19 @@ public:
         listen (native (), mdcli_set_event_handler, options.on_event);
     }
 
+    /// How long one attempt may take, at least 1 ms; else MD_EINVAL, as with all of these. For later requests.
     void set_timeout (milliseconds timeout) { detail::check (mdcli_set_timeout (native (), detail::to_ms (timeout))); }
+    /// How often a request is sent at most, the first time included.
     void set_retries (int retries) { detail::check (mdcli_set_retries (native (), retries)); }
-    /// 0 is timeout times retries.
+    /// How long a whole request may take; 0 is timeout times retries.
     void set_deadline (milliseconds deadline) { detail::check (mdcli_set_deadline (native (), detail::to_ms (deadline))); }
     /// How often a request is handed to a worker at most; 0 leaves it to the broker.
     void set_max_attempts (int attempts) { detail::check (mdcli_set_max_attempts (native (), attempts)); }
     /// Whether a request fails with MD_ENOWORKER at once where its service has no worker. MDPX only.
     void set_fail_fast (bool fail_fast) { detail::check (mdcli_set_fail_fast (native (), fail_fast)); }
 
-    /// Sends `body` to `service` and waits for the reply.
+    /// Sends `body` to `service` and waits for the reply. Throws MD_ETIMEOUT when none came in time, MD_ESERVICE when the
+    /// handler failed, MD_EUNREACHABLE without a broker, MD_ECANCELLED for a signal, or what else mdcli_send fails with.
     message request (std::string_view service, message body)
     {
         return message (detail::check (mdcli_send (native (), detail::c_string (service).c_str (), body.slot ())));
@@ -418,7 +424,7 @@ public:
     /// client's next request.
     class parts {
     public:
-        /// Waits for the next part; nothing behind the last.
+        /// Waits for the next part; nothing behind the last. Throws why the stream failed, which ends it.
         std::optional<message> next ()
         {
             if (mdmsg_t *part = mdcli_next (client_))
@@ -466,7 +472,7 @@ public:
         mdcli_t *client_;
     };
 
-    /// Sends `body` to a service whose answer comes in parts (MDPX or 0.2).
+    /// Sends `body` to a service whose answer comes in parts (MDPX or 0.2). Throws as request.
     parts stream (std::string_view service, message body)
     {
         detail::check (mdcli_stream (native (), detail::c_string (service).c_str (), body.slot ()));
@@ -525,12 +531,14 @@ public:
         listen (native (), mdcli_async_set_event_handler, options.on_event);
     }
 
+    /// How long one attempt may take, at least 1 ms; else MD_EINVAL, as with all of these. For later requests.
     void set_timeout (milliseconds timeout)
     {
         detail::check (mdcli_async_set_timeout (native (), detail::to_ms (timeout)));
     }
+    /// How often a request is sent at most, the first time included.
     void set_retries (int retries) { detail::check (mdcli_async_set_retries (native (), retries)); }
-    /// 0 is timeout times retries.
+    /// How long a whole request may take; 0 is timeout times retries.
     void set_deadline (milliseconds deadline)
     {
         detail::check (mdcli_async_set_deadline (native (), detail::to_ms (deadline)));
@@ -540,7 +548,8 @@ public:
     /// Whether a request fails with MD_ENOWORKER at once where its service has no worker. MDPX only.
     void set_fail_fast (bool fail_fast) { detail::check (mdcli_async_set_fail_fast (native (), fail_fast)); }
 
-    /// Sends `body` to `service` and returns the request's ticket at once.
+    /// Sends `body` to `service` and returns the request's ticket at once. What fails then is the ticket's outcome:
+    /// MD_EQUEUEFULL, for example, when max_in_flight and max_waiting are reached.
     std::int64_t send (std::string_view service, message body)
     {
         return ticket (mdcli_async_send (native (), detail::c_string (service).c_str (), body.slot ()));
@@ -564,7 +573,8 @@ public:
     /// The same for at most `wait`; nothing if no outcome came in that time.
     std::optional<outcome> recv_for (milliseconds wait) { return receive (detail::to_wait (wait)); }
 
-    /// Gives up a request: its outcome is MD_ECANCELLED, unless it has one already.
+    /// Gives up a request: its outcome is MD_ECANCELLED, unless it has one already; over MDPX the broker and the handler
+    /// are told. MD_EINVAL for a ticket that is not outstanding.
     void cancel (std::int64_t request) { detail::check (mdcli_async_cancel (native (), request)); }
     /// How many requests have no outcome received yet.
     std::size_t outstanding () const noexcept { return mdcli_async_outstanding (native ()); }
@@ -621,7 +631,7 @@ struct worker_options {
     std::optional<std::size_t> concurrency;
     /// How many further requests are held ready. MDPX only.
     std::optional<std::size_t> prefetch;
-    /// MDPX only.
+    /// How many outcomes are kept, to answer repeats of a request without another run. MDPX only.
     std::optional<kept_outcomes> keep_outcomes;
     /// Is told what happens to the connection.
     event_handler on_event;
@@ -676,9 +686,9 @@ public:
         return request;
     }
 
-    /// Answers the request in hand.
+    /// Answers the request in hand. MD_EINVAL if there is none; MD_ETOOLARGE over the limit, and it is still in hand.
     void reply (message body) { detail::check (mdwrk_reply (native (), body.slot ())); }
-    /// Sends a part of the answer to the request in hand.
+    /// Sends a part of the answer to the request in hand. Throws as reply.
     void partial (message body) { detail::check (mdwrk_partial (native (), body.slot ())); }
     /// Answers the request in hand with a failure; where it is retryable, another worker gets the
     /// request while it has attempts left (MDPX only).
@@ -757,9 +767,9 @@ public:
     message body () const { return message (detail::check (mdreq_body (native ()))); }
     /// The service that was asked for.
     std::string_view service () const { return detail::check (mdreq_service (native ())); }
-    /// Answers.
+    /// Answers. MD_EINVAL if it is answered already, MD_ETOOLARGE over the limit: it can still be answered then.
     void reply (message body) { detail::check (mdreq_reply (native (), body.slot ())); }
-    /// Sends a part of the answer.
+    /// Sends a part of the answer. Throws as reply.
     void partial (message body) { detail::check (mdreq_partial (native (), body.slot ())); }
     /// Answers with a failure; where it is retryable, another worker gets the request while it has attempts
     /// left (MDPX only).

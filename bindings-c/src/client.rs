@@ -183,9 +183,11 @@ pub unsafe extern "C" fn mdcli_set_event_handler(
     })
 }
 
-/// Sends *request_p to a service and waits for the reply, sending again when an attempt takes too long. Result: the
-/// reply, or NULL on failure; mdcli_errno tells why. A signal that the calling thread handles meanwhile ends the call with
-/// MD_ECANCELLED. Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a
+/// Sends *request_p to a service and waits for the reply, sending again when an attempt takes too long (over MDPX only
+/// where the connection was lost). Result: the reply, or NULL on failure; mdcli_errno tells why: MD_ETIMEOUT when none came
+/// in time, MD_ESERVICE when the handler failed, MD_EUNREACHABLE without a broker, MD_ETOOLARGE; over MDPX also
+/// MD_ENOWORKER (see mdcli_set_fail_fast), MD_EQUEUEFULL, MD_EEXPIRED, MD_EWORKERLOST, MD_EATTEMPTS, as the broker says. A
+/// signal that the calling thread handles meanwhile ends the call with MD_ECANCELLED. Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a
 /// client that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone); the reply is the caller's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdcli_send(

@@ -225,9 +225,10 @@ pub unsafe extern "C" fn mdcli_async_set_event_handler(
 }
 
 /// Sends *request_p to a service and returns at once. Result: the request's ticket, above 0, or -1 on failure. Each
-/// ticket has exactly one outcome, which mdcli_async_recv gives with it; the parts of a streamed answer are joined.
-/// Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a client that
-/// cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone).
+/// ticket has exactly one outcome, which mdcli_async_recv gives with it; the parts of a streamed answer are joined. An
+/// outcome is also MD_EQUEUEFULL, when max_in_flight and max_waiting are reached, MD_ETOOLARGE and the like: -1 is about
+/// the call itself. Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a
+/// client that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdcli_async_send(
     this: *mut mdcli_async_t,

@@ -61,9 +61,10 @@ pub extern "C" fn mdreq_service(this: *mut mdreq_t) -> *const c_char {
 }
 
 /// Answers with *reply_p. Result: 0, also when the connection was lost meanwhile and another worker has the request; -1 on
-/// failure: MD_EINVAL if it is answered already, and for NULL. Ownership: takes *reply_p and sets it to NULL, whether the
-/// call succeeds or not (only a message or a request that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY
-/// and left alone). The request is still to be destroyed.
+/// failure: MD_EINVAL if it is answered already, and for NULL; MD_ETOOLARGE over the limit (it can still be answered, by
+/// mdreq_fail for example). Ownership: takes *reply_p and sets it to NULL, whether the call succeeds or not (only a message
+/// or a request that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone). The request is still
+/// to be destroyed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdreq_reply(this: *mut mdreq_t, reply_p: *mut *mut mdmsg_t) -> c_int {
     guard_on(this, |in_hand: &Arc<InHand>| {

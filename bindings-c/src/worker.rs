@@ -260,7 +260,8 @@ pub unsafe extern "C" fn mdwrk_partial(this: *mut mdwrk_t, part_p: *mut *mut mdm
 }
 
 /// Answers the request in hand with *reply_p without waiting for another. Result: 0, or -1 on failure: MD_EINVAL if no
-/// request is in hand, and for NULL. Ownership: takes *reply_p as mdwrk_recv does.
+/// request is in hand, and for NULL; MD_ETOOLARGE over the limit (the request is then still in hand). Ownership: takes
+/// *reply_p as mdwrk_recv does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_reply(this: *mut mdwrk_t, reply_p: *mut *mut mdmsg_t) -> c_int {
     guard_on(this, |session: &Arc<Session>| {

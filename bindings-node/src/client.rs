@@ -74,8 +74,8 @@ impl NativeClient {
     }
 }
 
-/// The parts of a streamed reply. They are taken one by one, when JavaScript asks: a reply that is not read holds up its
-/// own connection, not the memory of this process. One that is collected gives its request up.
+/// The parts of a streamed reply. They are taken one by one, when JavaScript asks: of a reply that is not read at most
+/// `maxMessageBytes` wait in memory, and no other request is held up. One that is collected gives its request up.
 #[napi]
 pub struct NativeParts {
     parts: RefCell<Option<aio::Parts>>,

@@ -73,8 +73,10 @@ impl Client {
     /// run. With ``fail_fast`` it fails with NoWorker at once where the service has no worker (MDPX only).
     /// ``properties``, a mapping of names to bytes or str, travel beside the body (MDPX only).
     ///
-    /// Raises RequestTimeout when no answer came in time, ServiceError when the service's handler failed, TooLarge,
-    /// InvalidArgument, Closed, or another MajordomoError.
+    /// Raises RequestTimeout when no answer came in time, ServiceError when the service's handler failed,
+    /// BrokerUnreachable when there is no broker, TooLarge, InvalidArgument, Closed; over MDPX also NoWorker (with
+    /// ``fail_fast``), QueueFull when the broker is full, Expired when the broker's own waiting time is over, WorkerLost
+    /// and AttemptsExhausted when workers were lost with it.
     #[pyo3(signature = (service, body, *, timeout=None, retries=None, deadline=None, max_attempts=None,
                         fail_fast=false, properties=None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]

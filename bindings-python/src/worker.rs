@@ -234,7 +234,7 @@ impl Request {
         self.core.remaining().map(|left| left.as_secs_f64())
     }
 
-    /// Whether nobody waits for the answer any more (MDPX only).
+    /// Whether nobody waits for the answer any more: the caller gave up, or its time is over (MDPX only).
     #[getter]
     fn cancelled(&self) -> bool {
         self.core.is_cancelled()
@@ -264,7 +264,10 @@ impl Request {
         self.core.id()
     }
 
-    /// Send the final reply, with properties beside it if there are any. A second answer raises InvalidArgument.
+    /// Send the final reply, with properties beside it if there are any (MDPX only).
+    ///
+    /// Raises InvalidArgument for a second answer, and TooLarge for a body over ``max_message_bytes``: the request can
+    /// still be answered then.
     #[pyo3(signature = (body, *, properties=None))]
     fn reply(&self, py: Python<'_>, body: &Bound<'_, PyAny>, properties: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let body = message_of(body, properties)?;
@@ -274,7 +277,7 @@ impl Request {
     /// Send a partial reply; any number of them may come before the final one.
     ///
     /// MDP/0.2 (RFC 18) and MDPX deliver each by itself; over MDP/0.1 their frames arrive joined with the final
-    /// reply's.
+    /// reply's. Raises what ``reply`` raises.
     #[pyo3(signature = (body, *, properties=None))]
     fn partial(&self, py: Python<'_>, body: &Bound<'_, PyAny>, properties: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let body = message_of(body, properties)?;
@@ -284,6 +287,7 @@ impl Request {
     /// Answer that the request failed: the caller gets a ServiceError with this code and text.
     ///
     /// Where the failure is ``retryable``, another worker gets the request while it has attempts left (MDPX only).
+    /// Raises InvalidArgument for a second answer.
     #[pyo3(signature = (code, text, retryable=false))]
     fn fail(&self, py: Python<'_>, code: u32, text: &str, retryable: bool) -> PyResult<()> {
         call(py, || self.core.fail_with(ServiceError::new(code, text).retryable(retryable)))

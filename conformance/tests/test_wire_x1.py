@@ -73,9 +73,7 @@ def test_peers_write_and_read_the_golden_frames(vector: Vector) -> None:
     assert x1.read(vector.frames) == message
 
 
-@pytest.mark.parametrize(
-    "vector", [v for v in MALFORMED if v.name.startswith("batch") and v.fields["state"] != "new"], ids=str
-)
+@pytest.mark.parametrize("vector", [v for v in MALFORMED if v.name.startswith("batch") and v.fields["state"] != "new"], ids=str)
 def test_peers_refuse_batches_of_something_else_than_moderate_messages(vector: Vector) -> None:
     with pytest.raises(x1.BadFrames):
         x1.read(vector.frames)

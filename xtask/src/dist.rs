@@ -53,7 +53,7 @@ fn npm_tarball(project: &Project, dist: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `majordomo-c-<version>-<target>.tar.gz` with one folder of that name: include/, lib/, lib/pkgconfig, lib/cmake.
+/// `majordomo-c-<version>-<target>.tar.gz` with one folder of that name: README.md, include/, lib/, lib/pkgconfig, lib/cmake.
 fn c_archive(project: &Project, dist: &Path) -> Result<()> {
     let name = format!("majordomo-c-{}-{}", env!("CARGO_PKG_VERSION"), project.triple);
     let stage: PathBuf = project.target().join("xtask/archive");
@@ -61,8 +61,10 @@ fn c_archive(project: &Project, dist: &Path) -> Result<()> {
     let folder = stage.join(&name);
     fs::create_dir_all(&folder)?;
     install_c(project, &folder)?;
-    for license in ["LICENSE-MIT", "LICENSE-APACHE"] {
-        fs::copy(project.path(license), folder.join(license)).with_context(|| format!("cannot copy {license}"))?;
+    for (file, name) in
+        [("LICENSE-MIT", "LICENSE-MIT"), ("LICENSE-APACHE", "LICENSE-APACHE"), ("bindings-c/README.md", "README.md")]
+    {
+        fs::copy(project.path(file), folder.join(name)).with_context(|| format!("cannot copy {file}"))?;
     }
     let archive = dist.join(format!("{name}.tar.gz"));
     Run::new("tar")

@@ -1,4 +1,4 @@
-//! Runs the first programs of README.md as they stand there.
+//! Runs the programs of README.md and of the bindings' READMEs as they stand there.
 //!
 //! A program is a fenced block after a line `<!-- run: python -->`; the fenced block after it, marked `text`, is what it prints.
 
@@ -18,19 +18,24 @@ use crate::project::{Language, Project};
 const ENDPOINT: &str = "tcp://127.0.0.1:5555";
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A program of README.md.
+/// What the packages ship.
+const BINDINGS: [&str; 3] = ["bindings-python/README.md", "bindings-node/README.md", "bindings-c/README.md"];
+
+/// A program of a README.
 #[derive(PartialEq, Debug)]
 struct Snippet {
-    line: usize,
+    /// Where it stands: file and line.
+    place: String,
     language: Language,
     source: String,
     output: String,
 }
 
-/// All programs of README.md; every language must have one.
+/// All programs; README.md must have one for every language.
 pub(crate) fn run(project: &Project, builder: &mut Builder<'_>) -> Result<Vec<Check>> {
     builder.need(&[Stage::Workspace])?;
-    let snippets = snippets(&fs::read_to_string(project.path("README.md"))?)?;
+    let read = |file: &str| snippets(file, &fs::read_to_string(project.path(file))?);
+    let mut snippets = read("README.md")?;
     let mut checks = Vec::new();
     for language in Language::ALL {
         if !snippets.iter().any(|snippet| snippet.language == language) {
@@ -38,9 +43,12 @@ pub(crate) fn run(project: &Project, builder: &mut Builder<'_>) -> Result<Vec<Ch
             checks.push(Check { name: format!("README program in {}", language.title()), outcome });
         }
     }
+    for file in BINDINGS {
+        snippets.extend(read(file)?);
+    }
     for snippet in &snippets {
         let outcome = builder.need_language(snippet.language).and_then(|()| check(project, snippet));
-        checks.push(Check { name: format!("README.md:{} in {}", snippet.line, snippet.language.title()), outcome });
+        checks.push(Check { name: format!("{} in {}", snippet.place, snippet.language.title()), outcome });
     }
     Ok(checks)
 }
@@ -125,14 +133,14 @@ fn compile(project: &Project, compiler: &str, standard: &str, file: &Path, binar
         .run()
 }
 
-fn snippets(text: &str) -> Result<Vec<Snippet>> {
+fn snippets(file: &str, text: &str) -> Result<Vec<Snippet>> {
     let mut found = Vec::new();
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
         let Some(name) = line.trim().strip_prefix("<!-- run:").and_then(|rest| rest.strip_suffix("-->")) else {
             continue;
         };
-        let place = format!("README.md:{}", number + 1);
+        let place = format!("{file}:{}", number + 1);
         let language = Language::ALL.into_iter().find(|language| language.folder() == name.trim());
         let language = language.with_context(|| format!("{place}: unknown language {:?}", name.trim()))?;
         let (_, source) = block(&mut lines).with_context(|| format!("{place}: no program follows"))?;
@@ -140,7 +148,7 @@ fn snippets(text: &str) -> Result<Vec<Snippet>> {
         if mark != "text" {
             bail!("{place}: the block after the program is marked {mark:?} instead of \"text\"");
         }
-        found.push(Snippet { line: number + 1, language, source, output });
+        found.push(Snippet { place, language, source, output });
     }
     Ok(found)
 }
@@ -174,12 +182,12 @@ mod tests {
         let text =
             "# Title\n```sh\nnot this\n```\n<!-- run: cpp -->\n```cpp\nint main() {\n}\n```\n\n```text\nOK\n```\n";
         let expected = Snippet {
-            line: 5,
+            place: "README.md:5".to_owned(),
             language: Language::Cpp,
             source: "int main() {\n}\n".to_owned(),
             output: "OK\n".to_owned(),
         };
-        assert_eq!(snippets(text).expect("well-formed"), [expected]);
+        assert_eq!(snippets("README.md", text).expect("well-formed"), [expected]);
     }
 
     #[test]
@@ -192,7 +200,7 @@ mod tests {
             "<!-- run: c -->\n```c\nunfinished\n",
             "<!-- run: cobol -->\n```c\n```\n```text\n```\n",
         ] {
-            assert!(snippets(text).is_err(), "{text}");
+            assert!(snippets("README.md", text).is_err(), "{text}");
         }
     }
 }

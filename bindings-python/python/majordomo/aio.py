@@ -94,9 +94,10 @@ class Client:
         fail_fast: bool = False,
         properties: Mapping[str, Frame] | None = None,
     ) -> Message:
-        """Ask a service, and wait for its reply. Cancelling the task abandons the request.
+        """Ask a service, and wait for its reply.
 
-        Arguments and errors are those of ``majordomo.Client.request``.
+        Cancelling the task gives the request up; over MDPX the broker and the handler are told. Arguments and errors
+        are those of ``majordomo.Client.request``, and QueueFull when ``max_in_flight`` and ``max_waiting`` are reached.
         """
         mailbox = _mailbox.of_running_loop()
         reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -129,8 +130,8 @@ class Client:
         """Ask a service, and iterate over the messages of its reply: the partial ones, then the final one.
 
         Over MDP/0.1, which knows one reply only, that is one message. The request is sent at once; closing or
-        dropping the iterator abandons it. Arguments and errors are those of ``request``; a failure is raised by the
-        iterator.
+        dropping the iterator gives it up, as cancelling the task of ``request`` does. Arguments and errors are those of
+        ``request``; a failure is raised by the iterator.
         """
         parts = Parts()
         mailbox = _mailbox.of_running_loop()
@@ -217,9 +218,9 @@ class Worker:
     """An asynchronous worker: registers for a service at a broker and takes its requests.
 
     ``async for request in worker``, ``await worker.recv()`` or ``await worker.serve(handler)``. Options are those of
-    ``majordomo.Worker`` (durations in seconds), and ``concurrency`` (1): how many requests are handed out at once,
-    each on a registration of its own. The worker registers when it is first used in an event loop, and belongs to
-    that loop from then on.
+    ``majordomo.Worker`` (durations in seconds), and ``concurrency`` (1): how many requests are handed out at once;
+    over MDP/0.1 and 0.2 each takes a registration of its own. The worker registers when it is first used in an event
+    loop, and belongs to that loop from then on.
 
     Raises InvalidArgument, when it registers, for a service name or an option that is out of range.
     """

@@ -23,9 +23,10 @@ use super::runtime::{Queue, Runtime};
 
 /// An asynchronous client of one or several brokers.
 ///
-/// Clones share its connections; any thread may call any method, under any runtime or none. Each request has a
-/// connection of its own until it is answered, at most `max_in_flight` of them; `max_waiting` further requests wait for
-/// their turn. When the last clone and the last future are gone, the client closes.
+/// Clones share its connections; any thread may call any method, under any runtime or none. `max_in_flight` requests are
+/// with the broker at once: over MDPX on one connection, within the broker's credit; with MDP/0.1 and 0.2 each has a
+/// connection of its own until it is answered, 64 at most. `max_waiting` further requests wait for their turn, and one more
+/// fails with `QueueFull` at once. When the last clone and the last future are gone, the client closes.
 ///
 /// ```no_run
 /// # async fn ask() -> majordomo::Result<()> {

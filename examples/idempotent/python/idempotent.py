@@ -42,7 +42,9 @@ def main(endpoint: str) -> None:
             for time in "first", "again":
                 order = {**given, majordomo.IDEMPOTENCY_KEY: "order-1", TENANT: "acme"}
                 reply = client.request("idempotent", "7 EUR", properties=order)
-                kind, trace = (reply.properties[name].decode() for name in (majordomo.CONTENT_TYPE, majordomo.TRACEPARENT))
+                kind, trace = (
+                    reply.properties[name].decode() for name in (majordomo.CONTENT_TYPE, majordomo.TRACEPARENT)
+                )
                 print(f"{time}: {reply[0].decode()} ({kind}, trace {trace})")
             print(f"calls of the handler: {calls}, charges: {charges}")
 

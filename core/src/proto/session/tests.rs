@@ -506,7 +506,8 @@ fn a_driver_that_slept_through_the_brokers_rest_does_not_take_it_for_silence() {
 #[test]
 fn messages_of_a_batch_count_one_after_the_other_up_to_one_that_may_not_be_there() {
     let mut bed = Bed::ready(&options(), 8);
-    (bed.whole(), bed.whole());
+    bed.whole();
+    bed.whole();
     let reply = |number| mdpx::message(&Command::Final { number, sequence: 0 }, &Message::from("hi")).remove(0);
     let mut batch = Vec::new();
     mdpx::begin_batch(&mut batch);
