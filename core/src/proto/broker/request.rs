@@ -71,7 +71,6 @@ pub(super) struct Body<F> {
 }
 
 /// A body to be read, whoever has it.
-#[derive(Clone, Copy)]
 pub(super) struct View<'a, F> {
     /// The block of properties of MDPX; empty where there is none.
     properties: &'a [u8],
@@ -152,7 +151,7 @@ impl<'a, F: Frame> View<'a, F> {
     }
 
     /// The body's first frame.
-    pub(super) fn first(self) -> Option<&'a [u8]> {
+    pub(super) fn first(&self) -> Option<&'a [u8]> {
         match self.packed {
             Some(packed) => mdpx::unpack(packed).next(),
             None => self.frames.first().map(AsRef::as_ref),
@@ -160,7 +159,7 @@ impl<'a, F: Frame> View<'a, F> {
     }
 
     /// The frames of the body.
-    pub(super) fn to_frames(self) -> Vec<F> {
+    pub(super) fn to_frames(&self) -> Vec<F> {
         match self.packed {
             Some(packed) => mdpx::unpack(packed).map(F::copy_from).collect(),
             None => self.frames.to_vec(),
@@ -168,7 +167,7 @@ impl<'a, F: Frame> View<'a, F> {
     }
 
     /// Writes the body behind a header of MDPX if it is packed and the whole is of moderate size; whether it is.
-    pub(super) fn write_inline(self, command: &Command<'_>, out: &mut Vec<u8>) -> bool {
+    pub(super) fn write_inline(&self, command: &Command<'_>, out: &mut Vec<u8>) -> bool {
         let fits = |packed: &&[u8]| DELIVER_HEADER + self.properties.len() + packed.len() <= mdpx::PACK_LIMIT;
         let Some(packed) = self.packed.filter(fits) else { return false };
         out.clear();
@@ -178,7 +177,7 @@ impl<'a, F: Frame> View<'a, F> {
     }
 
     /// The body behind a header of MDPX. `scratch` is memory to write in.
-    pub(super) fn message(self, command: &Command<'_>, scratch: &mut Vec<u8>) -> Frames<F> {
+    pub(super) fn message(&self, command: &Command<'_>, scratch: &mut Vec<u8>) -> Frames<F> {
         scratch.clear();
         mdpx::write(scratch, command, self.properties);
         let mut message = Frames::new();

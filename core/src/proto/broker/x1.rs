@@ -45,7 +45,7 @@ impl<F: Frame> Broker<F> {
                 let ask = Ask { number, acked, ttl_ms, max_attempts, fail_fast };
                 if mmi::is_reserved(service) {
                     let (service, message) = (service.to_vec(), message.into_frames());
-                    self.on_question(now, session, ask, &service, View::of_message(&message, layout));
+                    self.on_question(now, session, ask, &service, &View::of_message(&message, layout));
                 } else {
                     // A name that is not known yet goes its own way; the header goes with a body of frames.
                     let service = match self.service_key(service) {
@@ -261,7 +261,7 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    fn on_question(&mut self, now: Instant, session: SessionKey, ask: Ask, service: &[u8], body: View<'_, F>) {
+    fn on_question(&mut self, now: Instant, session: SessionKey, ask: Ask, service: &[u8], body: &View<'_, F>) {
         if self.begin(session, &ask).is_some() {
             let reply = Body::of_frames(self.manage(now, service, body.first()));
             let command = Command::Final { number: ask.number, sequence: 0 };
