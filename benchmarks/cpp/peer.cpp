@@ -89,6 +89,8 @@ static void worker (const options &chosen)
 {
     majordomo::worker_options worker_options;
     worker_options.protocol = chosen.protocol;
+    // As the workers of the other languages.
+    worker_options.prefetch = 512;
     majordomo::worker serving (chosen.endpoint, service, worker_options);
     std::cout << "{\"ready\":true}" << std::endl;
     serving.serve ([] (const majordomo::message &request) { return request.clone (); });

@@ -83,14 +83,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // Others may be registered already.
     let workers = stats(&client)?.workers + arguments.workers;
     // Only now: a connection that is added to those in use does not get the next message.
-    for worker in 0..arguments.workers {
-        let service = format!("idle-{}", worker % arguments.services.max(1));
+    let heartbeat = Said::Heartbeat.frames(arguments.protocol)?;
+    speak(&socket, arguments.workers, |said| {
+        if said == arguments.workers {
+            await_workers(&client, workers)?;
+            report::print(&Ready::NOW)?;
+        }
+        if said >= arguments.workers {
+            return send(&socket, &heartbeat);
+        }
+        let service = format!("idle-{}", said % arguments.services.max(1));
         let ready = Said::Ready { service: &service };
-        send(&socket, &ready.frames(arguments.protocol)?)?;
-    }
-    await_workers(&client, workers)?;
-    report::print(&Ready::NOW)?;
-    beat(&socket, arguments)
+        send(&socket, &ready.frames(arguments.protocol)?)
+    })
 }
 
 fn send(socket: &zmq::Socket, frames: &[Bytes]) -> Result<()> {
@@ -134,18 +139,17 @@ fn await_workers(client: &Client, workers: usize) -> Result<()> {
     Ok(())
 }
 
-/// Spreads the beats over the interval, as workers that started at different times do, and throws away what comes.
-fn beat(socket: &zmq::Socket, arguments: &Arguments) -> Result<()> {
+/// Lets one worker after the other speak, READY at first and then beats, each once in an interval and all of them spread
+/// over it, as workers do that started at different times; and throws away what comes.
+fn speak(socket: &zmq::Socket, workers: usize, mut next: impl FnMut(usize) -> Result<()>) -> Result<()> {
     const STEPS: usize = 100;
-    let heartbeat = Said::Heartbeat.frames(arguments.protocol)?;
     let begin = Instant::now();
-    let mut sent = 0;
+    let mut said = 0;
     for step in 1.. {
         let due = begin + HEARTBEAT * step / u32::try_from(STEPS)?;
-        let beats = usize::try_from(step)? * arguments.workers / STEPS;
-        while sent < beats {
-            send(socket, &heartbeat)?;
-            sent += 1;
+        while said < usize::try_from(step)? * workers / STEPS {
+            next(said)?;
+            said += 1;
         }
         while let Some(wait) =
             due.checked_duration_since(Instant::now()).filter(|wait| *wait >= Duration::from_millis(1))

@@ -42,6 +42,8 @@ struct State {
     pending: HashMap<u64, Ticket>,
     /// Outcomes that nobody has received yet.
     ready: VecDeque<Outcome>,
+    /// Memory for the events of a batch.
+    batch: Vec<ClientEvent>,
     /// How many threads wait for the bell.
     waiting: usize,
     /// Set by a destroy while another thread is in a call.
@@ -83,6 +85,7 @@ pub unsafe extern "C" fn mdcli_async_new(broker: *const c_char, verbose: c_int) 
             last_ticket: 0,
             pending: HashMap::new(),
             ready: VecDeque::new(),
+            batch: Vec::new(),
             waiting: 0,
             destroyed: false,
         };
@@ -372,21 +375,20 @@ impl Session {
         if state.destroyed {
             return Err(Error::new(ErrorKind::Closed, "this mdcli_async_t has been destroyed"));
         }
-        let client = match &state.client {
-            Some(client) => client.clone(),
-            None => Client::with_options(connection_options(&state.options))?,
+        let State { options, request_options: more, client, last_ticket, pending, .. } = &mut *state;
+        let client = match client {
+            Some(client) => client,
+            None => client.insert(Client::with_options(connection_options(options))?),
         };
-        state.client = Some(client.clone());
-        state.last_ticket += 1;
-        let number = state.last_ticket;
-        let options = request_options(&state.options, &state.request_options);
-        let token = number.unsigned_abs();
+        *last_ticket += 1;
+        let (number, token) = (*last_ticket, last_ticket.unsigned_abs());
+        let options = request_options(options, more);
         let ticket = if stream {
             client.submit(service, request, &options, &self.inbox, token)
         } else {
             client.submit_whole(service, request, &options, &self.inbox, token)
         };
-        state.pending.insert(token, ticket);
+        pending.insert(token, ticket);
         Ok(number)
     }
 
@@ -394,12 +396,17 @@ impl Session {
         let deadline = patience(wait_ms)?.map(|patience| Instant::now() + patience);
         let mut state = self.locked()?;
         loop {
-            self.bell.hush();
-            state.collect(&self.inbox);
+            // The bell is hushed when the last outcome is taken, not with each: that would be two system calls for each.
+            if state.ready.is_empty() {
+                state.collect(&self.inbox);
+            }
             let outcome = state.ready.pop_front();
-            // Whoever waits beside this thread goes on: to the next outcome, or to learn that there is none to come.
-            if !state.ready.is_empty() || (state.pending.is_empty() && state.waiting > 0) {
-                self.bell.ring();
+            if state.ready.is_empty() {
+                self.bell.hush();
+                // Something has come meanwhile, or whoever waits beside this thread is to learn that nothing will.
+                if !self.inbox.is_empty() || (state.pending.is_empty() && state.waiting > 0) {
+                    self.bell.ring();
+                }
             }
             if let Some(outcome) = outcome {
                 return Ok(outcome);
@@ -422,9 +429,8 @@ impl Session {
 impl State {
     /// Turns what has come into outcomes.
     fn collect(&mut self, inbox: &Inbox<ClientEvent>) {
-        let mut events = Vec::new();
-        inbox.drain(&mut events);
-        for ClientEvent { token, part } in events {
+        inbox.drain(&mut self.batch);
+        for ClientEvent { token, part } in self.batch.drain(..) {
             let (result, more) = match part {
                 Part::Partial(message) => (Ok(message), true),
                 Part::Done(result) => (result, false),

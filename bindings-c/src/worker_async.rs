@@ -38,6 +38,8 @@ struct State {
     worker: Option<Worker>,
     /// Requests that nobody has received yet.
     ready: VecDeque<Request>,
+    /// Memory for the events of a batch.
+    batch: Vec<WorkerEvent>,
     /// How the worker ended, once it has.
     ended: Option<Error>,
 }
@@ -69,7 +71,7 @@ pub unsafe extern "C" fn mdwrk_async_new(
         let bell = Arc::new(Bell::new()?);
         let ringer = Arc::clone(&bell);
         let inbox = Inbox::new(move || ringer.ring());
-        let state = State { options, worker: None, ready: VecDeque::new(), ended: None };
+        let state = State { options, worker: None, ready: VecDeque::new(), batch: Vec::new(), ended: None };
         let (state, listening) = (Mutex::new(state), Listening::default());
         Ok(registry::insert(Session { state, inbox, bell, listening, errno: AtomicI32::new(0) }))
     })
@@ -290,12 +292,17 @@ impl Session {
         let mut state = self.locked()?;
         self.start(&mut state)?;
         loop {
-            self.bell.hush();
-            state.collect(&self.inbox);
+            // The bell is hushed when the last request is taken, not with each: that would be two system calls for each.
+            if state.ready.is_empty() {
+                state.collect(&self.inbox);
+            }
             let request = state.ready.pop_front();
-            // Whoever waits beside this thread goes on: to the next request, or to learn that the worker has ended.
-            if !state.ready.is_empty() || state.ended.is_some() {
-                self.bell.ring();
+            if state.ready.is_empty() {
+                self.bell.hush();
+                // Something has come meanwhile, or whoever waits beside this thread is to learn that the worker has ended.
+                if !self.inbox.is_empty() || state.ended.is_some() {
+                    self.bell.ring();
+                }
             }
             if let Some(request) = request {
                 return Ok(request);
@@ -314,9 +321,8 @@ impl Session {
 
 impl State {
     fn collect(&mut self, inbox: &Inbox<WorkerEvent>) {
-        let mut events = Vec::new();
-        inbox.drain(&mut events);
-        for event in events {
+        inbox.drain(&mut self.batch);
+        for event in self.batch.drain(..) {
             match event.kind {
                 WorkerEventKind::Request(request) => self.ready.push_back(request),
                 // Asked of the request itself: mdreq_cancelled.

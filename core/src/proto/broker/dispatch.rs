@@ -1,6 +1,7 @@
 //! The way of a request to a worker: taken in, queued, handed out, given back.
 
 use std::collections::hash_map::Entry;
+use std::num::NonZeroU64;
 use std::time::Instant;
 
 use crate::error::ErrorKind;
@@ -10,7 +11,7 @@ use crate::proto::mdpx::{self, Command, SessionId};
 
 use super::outcome::Outcome;
 use super::queue::{Asker, Load};
-use super::request::{Body, Client, Request, RequestId};
+use super::request::{Client, Held, Request, RequestId};
 use super::service::ServiceKey;
 use super::worker::{Delivery, Wire, WorkerKey};
 use super::{Broker, Transmit, hex, write_address, x1};
@@ -24,13 +25,13 @@ impl<F: Frame> Broker<F> {
         &self,
         client: &Client,
         service: Option<ServiceKey>,
-        body: &Body<F>,
+        body: &Held<F>,
     ) -> Result<(), (ErrorKind, &'static str)> {
         let config = &self.config;
         let entry = service.and_then(|key| self.services.get(key));
-        let bytes = body.cost;
+        let bytes = body.cost();
         let full = |limit| Err((ErrorKind::QueueFull, limit));
-        if body.byte_len > config.max_message_bytes {
+        if body.byte_len() > config.max_message_bytes {
             return Err((ErrorKind::TooLarge, "the request exceeds the broker's max_message_bytes"));
         } else if self.backlog_bytes >= config.max_queued_bytes {
             return full("max_queued_bytes is reached: clients do not read their replies");
@@ -74,11 +75,10 @@ impl<F: Frame> Broker<F> {
     }
 
     /// A request as the broker's own rules make it.
-    pub(super) fn request(&self, now: Instant, client: Client, service: ServiceKey, body: Body<F>) -> Request<F> {
+    pub(super) fn request(&self, now: Instant, client: Client, service: ServiceKey, body: Held<F>) -> Request<F> {
         Request {
             client,
             service,
-            bytes: body.cost,
             body,
             attempts: 0,
             max_attempts: self.config.max_attempts,
@@ -121,7 +121,7 @@ impl<F: Frame> Broker<F> {
     fn enqueue(&mut self, id: RequestId, returned: bool) {
         let Some(request) = self.requests.get_mut(id) else { return };
         request.queued = true;
-        let (asker, bytes, expires) = (Asker::from(&request.client), request.bytes, request.expires);
+        let (asker, bytes, expires) = (Asker::from(&request.client), request.body.cost(), request.expires);
         self.queued += 1;
         self.queued_bytes += bytes;
         self.waiting.entry(asker.clone()).or_default().add(bytes);
@@ -139,7 +139,7 @@ impl<F: Frame> Broker<F> {
     fn dequeue(&mut self, id: RequestId, taken: bool) {
         let Some(request) = self.requests.get_mut(id).filter(|request| request.queued) else { return };
         request.queued = false;
-        let (asker, bytes) = (Asker::from(&request.client), request.bytes);
+        let (asker, bytes) = (Asker::from(&request.client), request.body.cost());
         self.queued -= 1;
         self.queued_bytes -= bytes;
         if let Some(service) = self.services.get_mut(request.service) {
@@ -160,7 +160,7 @@ impl<F: Frame> Broker<F> {
     /// Hands waiting requests to workers with room, the least loaded first, while there are both.
     pub(super) fn dispatch(&mut self, now: Instant, service: ServiceKey) {
         while let Some(id) = self.next_in_turn(service) {
-            let avoid = self.requests.get(id).and_then(|request| request.avoid);
+            let avoid = self.requests.get(id).and_then(|request| request.avoid).map(NonZeroU64::get);
             let Some(to) = self.pick(service, avoid) else { return };
             self.dequeue(id, true);
             self.deliver(now, id, to);
@@ -213,7 +213,7 @@ impl<F: Frame> Broker<F> {
         let frames = match worker.wire {
             Wire::Mdp(version) => {
                 let address = F::copy_from(&write_address(self.incarnation, delivery));
-                let message = ToWorker::Request { address, body: request.body.to_frames() };
+                let message = ToWorker::Request { address, body: request.body.view().to_frames() };
                 Frames::from_vec(mdp::write_to_worker(version, message))
             }
             Wire::X1 => {
@@ -228,13 +228,13 @@ impl<F: Frame> Broker<F> {
                 let ttl_ms = left.map_or(0, |left| x1::milliseconds(left).max(1));
                 let attempt = u16::try_from(request.attempts).unwrap_or(u16::MAX);
                 let command = Command::Deliver { delivery, session, number, ttl_ms, attempt };
-                if worker.takes_batches && request.body.write_inline(&command, &mut self.scratch) {
+                if worker.takes_batches && request.body.view().write_inline(&command, &mut self.scratch) {
                     let scratch = std::mem::take(&mut self.scratch);
                     self.say_joined(to, &scratch);
                     self.scratch = scratch;
                     return self.watch_attempt(key);
                 }
-                request.body.message(&command, &mut self.scratch)
+                request.body.view().message(&command, &mut self.scratch)
             }
         };
         self.say(to, frames);
@@ -337,7 +337,7 @@ impl<F: Frame> Broker<F> {
             return self.fail(now, id, &Outcome::Failure { kind, code: 0, text, retryable: kind.is_retryable() });
         }
         request.joined = None;
-        request.avoid = avoid;
+        request.avoid = avoid.and_then(NonZeroU64::new);
         // An attempt that never reached its worker was taken back and is no redelivery.
         if attempts > 0 {
             self.counters.redelivered += 1;

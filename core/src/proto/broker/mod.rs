@@ -148,7 +148,7 @@ impl<F: Frame> Broker<F> {
             return;
         }
         if frames.first().is_some_and(|header| mdpx::is_header(header.as_ref())) {
-            self.handle_x1(now, peer, frames);
+            self.handle_x1(now, peer, x1::Received::Alone(frames));
         } else {
             self.handle_older(now, peer, frames.into_vec());
         }

@@ -7,7 +7,7 @@ use crate::proto::mdp::{self, Part, ToBroker, ToClient, Version};
 use crate::proto::mmi;
 
 use super::outcome::Answer;
-use super::request::{Body, Client};
+use super::request::{Body, Client, Held};
 use super::worker::Wire;
 use super::{Broker, Registration, hex, read_address};
 
@@ -54,7 +54,7 @@ impl<F: Frame> Broker<F> {
             self.say(peer.into(), Frames::from_vec(frames));
             return;
         }
-        let body = Body::of_frames(body);
+        let body = Held::of_frames(body);
         let known = self.service_key(service.as_ref());
         let client = Client::Mdp { peer: RoutingId::from(peer), version };
         match self.admit(&client, known, &body) {

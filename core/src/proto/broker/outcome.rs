@@ -95,8 +95,8 @@ impl<F: Frame> Broker<F> {
         match &request.client {
             Client::Mdp { version: Version::V01, .. } => {
                 let joined = request.joined.get_or_insert_with(|| Box::new(Joined { frames: Vec::new(), bytes: 0 }));
-                joined.bytes += body.cost;
-                joined.frames.extend(body.to_frames());
+                joined.bytes += body.cost();
+                joined.frames.extend(body.view().to_frames());
                 if joined.bytes > self.config.max_message_bytes {
                     let service = self.services.name(request.service);
                     log::warn!("a reply of {service:?} exceeds max_message_bytes when joined for 0.1");
@@ -109,7 +109,7 @@ impl<F: Frame> Broker<F> {
             Client::Mdp { peer, version: Version::V02 } => {
                 request.parts += 1;
                 let service = F::copy_from(self.services.name(request.service).map_or(&[], |name| name.as_bytes()));
-                let message = ToClient { service, part: Part::Partial, body: body.to_frames() };
+                let message = ToClient { service, part: Part::Partial, body: body.view().to_frames() };
                 let frames = Frames::from_vec(mdp::write_to_client(Version::V02, message));
                 let to = peer.clone();
                 self.say(to, frames);
@@ -122,8 +122,11 @@ impl<F: Frame> Broker<F> {
                 let Some(to) = session.peer.clone() else { return };
                 session.last_sent = now;
                 let takes_batches = session.takes_batches;
-                let frames =
-                    if body.is_x1() { body.readdressed(*number) } else { body.message(&command, &mut self.scratch) };
+                let frames = if body.is_x1() {
+                    body.readdressed(*number)
+                } else {
+                    body.view().message(&command, &mut self.scratch)
+                };
                 if takes_batches && mdpx::may_join(&frames) {
                     self.say_joined(to, frames.first().map(AsRef::as_ref).unwrap_or_default());
                 } else {
@@ -155,7 +158,7 @@ impl<F: Frame> Broker<F> {
             Client::Mdp { peer, version } => {
                 let body = match outcome {
                     Outcome::Reply(body) => {
-                        let mut body = body.to_frames();
+                        let mut body = body.view().to_frames();
                         // A failure stands alone: the parts that came before it are not its beginning.
                         if let Some(mut joined) = request.joined.take().filter(|_| failure::decode(&body).is_none()) {
                             joined.frames.append(&mut body);
@@ -179,14 +182,14 @@ impl<F: Frame> Broker<F> {
                 Outcome::Reply(body) if body.is_x1() => {
                     self.say_outcome(now, session, number, body.readdressed(number))
                 }
-                Outcome::Reply(body) => match failure::decode(&body.to_frames()) {
+                Outcome::Reply(body) => match failure::decode(&body.view().to_frames()) {
                     Some(ServiceError { code, text, retryable }) => {
                         let failure = Outcome::Failure { kind: ErrorKind::ServiceError, code, text: &text, retryable };
                         self.say_failure(now, session, number, &failure);
                     }
                     None => {
                         let command = Command::Final { number, sequence: parts };
-                        let frames = body.message(&command, &mut self.scratch);
+                        let frames = body.view().message(&command, &mut self.scratch);
                         self.say_outcome(now, session, number, frames);
                     }
                 },

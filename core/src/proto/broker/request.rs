@@ -1,5 +1,6 @@
 //! A request that the broker has accepted, from acceptance to its outcome.
 
+use std::num::NonZeroU64;
 use std::time::Instant;
 
 use crate::proto::frame::{Frame, Frames, RoutingId};
@@ -13,8 +14,6 @@ use super::worker::WorkerKey;
 /// Number of a request, rising in the order of acceptance.
 pub(super) type RequestId = u64;
 
-/// By so many bytes at most the header of a DELIVER is longer than that of its REQUEST.
-const DELIVER_MORE: usize = 32;
 /// Rough cost of holding one frame beside its bytes.
 const FRAME_OVERHEAD: usize = 64;
 
@@ -31,9 +30,7 @@ pub(super) enum Client {
 pub(super) struct Request<F> {
     pub(super) client: Client,
     pub(super) service: ServiceKey,
-    pub(super) body: Body<F>,
-    /// What the request counts towards the limits in bytes.
-    pub(super) bytes: usize,
+    pub(super) body: Held<F>,
     /// How often it has been handed to a worker.
     pub(super) attempts: u32,
     /// How often it may be.
@@ -47,7 +44,7 @@ pub(super) struct Request<F> {
     /// Who holds it, and under which delivery.
     pub(super) holder: Option<(WorkerKey, u64)>,
     /// The worker that failed at it last: another one is preferred.
-    pub(super) avoid: Option<u64>,
+    pub(super) avoid: Option<NonZeroU64>,
     /// How many parts of the reply the client has been sent. Another worker's parts must not follow them.
     pub(super) parts: u32,
     /// Whether the client is gone: the answer has nowhere to go.
@@ -63,39 +60,54 @@ pub(super) struct Joined<F> {
     pub(super) bytes: usize,
 }
 
-/// A body as it came: the frames of a message of MDP, or a whole message of MDPX, whose header frame may hold it packed.
+/// The body of an answer as it came: the frames of a message of MDP, or a whole message of MDPX, whose header frame may
+/// hold it packed.
 #[derive(Clone, Debug)]
 pub(super) struct Body<F> {
-    held: Held<F>,
+    /// The frames; of a message of MDPX with the header.
+    frames: Frames<F>,
     /// Where in a message of MDPX the body is; `None` for one of MDP.
     layout: Option<Layout>,
-    /// The number of bytes in the body's frames.
-    pub(super) byte_len: usize,
-    /// What the body costs while it is held.
-    pub(super) cost: usize,
 }
 
-#[derive(Clone, Debug)]
-enum Held<F> {
-    /// The frames; of a message of MDPX with the header.
-    Frames(Frames<F>),
-    /// The header frame of a packed message that has to wait, in an allocation of its size.
-    Waiting(Box<[u8]>),
+/// A body to be read, whoever has it.
+pub(super) struct View<'a, F> {
+    /// The block of properties of MDPX; empty where there is none.
+    properties: &'a [u8],
+    /// The body as MDPX packs it; `None` where it is frames.
+    packed: Option<&'a [u8]>,
+    frames: &'a [F],
 }
+
+/// The body of a request until its outcome, in as little memory as it takes: it may have to wait, beside many others.
+#[derive(Debug)]
+pub(super) enum Held<F> {
+    /// The length of the properties in two bytes, the properties, the packed body: one allocation, of its size.
+    Packed(Box<[u8]>),
+    Frames(Box<Loose<F>>),
+}
+
+/// A body that is not packed.
+#[derive(Debug)]
+pub(super) struct Loose<F> {
+    properties: Box<[u8]>,
+    frames: Vec<F>,
+}
+
+/// The longest header of a DELIVER without properties and body.
+const DELIVER_HEADER: usize = 48;
+/// What stands before the properties of a [`Held::Packed`].
+const PREFIX: usize = 2;
 
 impl<F: Frame> Body<F> {
     /// The body of a message of MDP.
     pub(super) fn of_frames(frames: Vec<F>) -> Self {
-        let (byte_len, cost) = (byte_len(&frames), cost(&frames));
-        Body { held: Held::Frames(Frames::from_vec(frames)), layout: None, byte_len, cost }
+        Body { frames: Frames::from_vec(frames), layout: None }
     }
 
-    /// The body of a message of MDPX, given with its header frame, which has `header` bytes.
-    pub(super) fn of_message(message: Frames<F>, header: usize, layout: Layout) -> Self {
-        let behind = message.get(1..).unwrap_or_default();
-        let byte_len = layout.packed_len(header).unwrap_or_else(|| byte_len(behind));
-        let cost = header + FRAME_OVERHEAD + cost(behind);
-        Body { held: Held::Frames(message), layout: Some(layout), byte_len, cost }
+    /// The body of a message of MDPX, given with its header frame.
+    pub(super) fn of_message(message: Frames<F>, layout: Layout) -> Self {
+        Body { frames: message, layout: Some(layout) }
     }
 
     /// Whether it came in a message of MDPX.
@@ -103,84 +115,21 @@ impl<F: Frame> Body<F> {
         self.layout.is_some()
     }
 
-    fn header(&self) -> &[u8] {
-        match (&self.held, self.layout) {
-            (Held::Waiting(header), _) => header,
-            (Held::Frames(frames), Some(_)) => frames.first().map(AsRef::as_ref).unwrap_or_default(),
-            (Held::Frames(_), None) => &[],
+    pub(super) fn view(&self) -> View<'_, F> {
+        match self.layout {
+            Some(layout) => View::of_message(&self.frames, layout),
+            None => View { properties: &[], packed: None, frames: &self.frames },
         }
     }
 
-    /// The body's frames, where they are frames.
-    fn frames(&self) -> &[F] {
-        match (&self.held, self.layout) {
-            (Held::Frames(frames), None) => frames,
-            (Held::Frames(frames), Some(_)) => frames.get(1..).unwrap_or_default(),
-            (Held::Waiting(_), _) => &[],
-        }
-    }
-
-    fn packed(&self) -> Option<&[u8]> {
-        self.layout.and_then(|layout| layout.packed(self.header()))
-    }
-
-    /// The body's first frame.
-    pub(super) fn first(&self) -> Option<&[u8]> {
-        match self.packed() {
-            Some(packed) => mdpx::unpack(packed).next(),
-            None => self.frames().first().map(AsRef::as_ref),
-        }
-    }
-
-    /// The frames of the body.
-    pub(super) fn to_frames(&self) -> Vec<F> {
-        match self.packed() {
-            Some(packed) => mdpx::unpack(packed).map(F::copy_from).collect(),
-            None => self.frames().to_vec(),
-        }
-    }
-
-    /// Writes the body behind another header of MDPX if it is packed and the whole is of moderate size; whether it is.
-    pub(super) fn write_inline(&self, command: &Command<'_>, out: &mut Vec<u8>) -> bool {
-        let Some(layout) = self.layout else { return false };
-        let header = self.header();
-        let Some(packed) = layout.packed(header).filter(|_| header.len() + DELIVER_MORE <= mdpx::PACK_LIMIT) else {
-            return false;
-        };
-        out.clear();
-        mdpx::write(out, command, layout.properties(header));
-        mdpx::pack_again(out, 0, packed);
-        true
-    }
-
-    /// The body behind another header of MDPX. `scratch` is memory to write in.
-    pub(super) fn message(&self, command: &Command<'_>, scratch: &mut Vec<u8>) -> Frames<F> {
-        scratch.clear();
-        let (properties, packed) = match self.layout {
-            Some(layout) => {
-                let header = self.header();
-                (layout.properties(header), layout.packed(header))
-            }
-            None => (&[][..], None),
-        };
-        mdpx::write(scratch, command, properties);
-        let mut message = Frames::new();
-        if let Some(packed) = packed {
-            mdpx::pack_again(scratch, 0, packed);
-            message.push(F::copy_from(scratch));
-        } else if mdpx::is_packable(properties.len(), mdpx::packed_len(self.frames())) {
-            mdpx::pack(scratch, 0, self.frames());
-            message.push(F::copy_from(scratch));
-        } else {
-            message.push(F::copy_from(scratch));
-            message.extend(self.frames().iter().cloned());
-        }
-        message
+    /// What the body costs while it is held.
+    pub(super) fn cost(&self) -> usize {
+        cost(&self.frames)
     }
 
     /// The same message of MDPX for the client: rewritten in place where that can be.
     pub(super) fn readdressed(self, number: u64) -> Frames<F> {
-        let Held::Frames(mut message) = self.held else { return Frames::new() };
+        let mut message = self.frames;
         let Some(header) = message.first_mut() else { return message };
         if let Some(bytes) = header.bytes_mut() {
             mdpx::readdress(bytes, number);
@@ -191,13 +140,115 @@ impl<F: Frame> Body<F> {
         }
         message
     }
+}
+
+impl<'a, F: Frame> View<'a, F> {
+    /// The body of a message of MDPX, given with its header frame.
+    pub(super) fn of_message(message: &'a [F], layout: Layout) -> Self {
+        let (header, frames) =
+            message.split_first().map_or((&[][..], message), |(header, rest)| (header.as_ref(), rest));
+        View { properties: layout.properties(header), packed: layout.packed(header), frames }
+    }
+
+    /// The body's first frame.
+    pub(super) fn first(&self) -> Option<&'a [u8]> {
+        match self.packed {
+            Some(packed) => mdpx::unpack(packed).next(),
+            None => self.frames.first().map(AsRef::as_ref),
+        }
+    }
+
+    /// The frames of the body.
+    pub(super) fn to_frames(&self) -> Vec<F> {
+        match self.packed {
+            Some(packed) => mdpx::unpack(packed).map(F::copy_from).collect(),
+            None => self.frames.to_vec(),
+        }
+    }
+
+    /// Writes the body behind a header of MDPX if it is packed and the whole is of moderate size; whether it is.
+    pub(super) fn write_inline(&self, command: &Command<'_>, out: &mut Vec<u8>) -> bool {
+        let fits = |packed: &&[u8]| DELIVER_HEADER + self.properties.len() + packed.len() <= mdpx::PACK_LIMIT;
+        let Some(packed) = self.packed.filter(fits) else { return false };
+        out.clear();
+        mdpx::write(out, command, self.properties);
+        mdpx::pack_again(out, 0, packed);
+        true
+    }
+
+    /// The body behind a header of MDPX. `scratch` is memory to write in.
+    pub(super) fn message(&self, command: &Command<'_>, scratch: &mut Vec<u8>) -> Frames<F> {
+        scratch.clear();
+        mdpx::write(scratch, command, self.properties);
+        let mut message = Frames::new();
+        if let Some(packed) = self.packed {
+            mdpx::pack_again(scratch, 0, packed);
+            message.push(F::copy_from(scratch));
+        } else if mdpx::is_packable(self.properties.len(), mdpx::packed_len(self.frames)) {
+            mdpx::pack(scratch, 0, self.frames);
+            message.push(F::copy_from(scratch));
+        } else {
+            message.push(F::copy_from(scratch));
+            message.extend(self.frames.iter().cloned());
+        }
+        message
+    }
+}
+
+impl<F: Frame> Held<F> {
+    /// The body of a message of MDP.
+    pub(super) fn of_frames(frames: Vec<F>) -> Self {
+        Held::Frames(Box::new(Loose { properties: Box::default(), frames }))
+    }
+
+    /// The packed body in a header frame of MDPX; `None` where it is in the frames that follow.
+    pub(super) fn of_header(header: &[u8], layout: Layout) -> Option<Self> {
+        let (properties, packed) = (layout.properties(header), layout.packed(header)?);
+        let mut bytes = Vec::with_capacity(PREFIX + properties.len() + packed.len());
+        bytes.extend_from_slice(&u16::try_from(properties.len()).unwrap_or_default().to_be_bytes());
+        bytes.extend_from_slice(properties);
+        bytes.extend_from_slice(packed);
+        Some(Held::Packed(bytes.into_boxed_slice()))
+    }
+
+    /// The body of a message of MDPX that is not packed, given with its header frame.
+    pub(super) fn of_message(message: Frames<F>, layout: Layout) -> Self {
+        let properties = View::of_message(&message, layout).properties.into();
+        let frames = message.into_iter().skip(1).collect();
+        Held::Frames(Box::new(Loose { properties, frames }))
+    }
+
+    pub(super) fn view(&self) -> View<'_, F> {
+        match self {
+            Held::Packed(bytes) => {
+                let (length, rest) = bytes
+                    .split_first_chunk()
+                    .map_or((0, &[][..]), |(length, rest)| (usize::from(u16::from_be_bytes(*length)), rest));
+                let (properties, packed) = rest.split_at_checked(length).unwrap_or_default();
+                View { properties, packed: Some(packed), frames: &[] }
+            }
+            Held::Frames(loose) => View { properties: &loose.properties, packed: None, frames: &loose.frames },
+        }
+    }
+
+    /// The number of bytes in the body's frames; of a packed one, as it is packed.
+    pub(super) fn byte_len(&self) -> usize {
+        let view = self.view();
+        view.packed.map_or_else(|| byte_len(view.frames), <[u8]>::len)
+    }
+
+    /// What the body costs while it is held.
+    pub(super) fn cost(&self) -> usize {
+        match self {
+            Held::Packed(bytes) => bytes.len() + FRAME_OVERHEAD,
+            Held::Frames(loose) => loose.properties.len() + cost(&loose.frames),
+        }
+    }
 
     /// Lets go of larger buffers, because the body has to wait.
     pub(super) fn compact(&mut self) {
-        if self.packed().is_some() {
-            self.held = Held::Waiting(self.header().into());
-        } else if let Held::Frames(frames) = &mut self.held {
-            frames.iter_mut().for_each(F::compact);
+        if let Held::Frames(loose) = self {
+            loose.frames.iter_mut().for_each(F::compact);
         }
     }
 }
@@ -208,4 +259,28 @@ pub(super) fn byte_len<F: Frame>(frames: &[F]) -> usize {
 
 pub(super) fn cost<F: Frame>(frames: &[F]) -> usize {
     byte_len(frames) + frames.len() * FRAME_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_request_that_waits_takes_little_memory_beside_its_body() {
+        assert!(size_of::<Request<Bytes>>() <= 136, "{} bytes", size_of::<Request<Bytes>>());
+        let body = [Bytes::from(vec![b'x'; 1000])];
+        let mut header = Vec::new();
+        let command =
+            Command::Request { number: 1, acked: 0, ttl_ms: 0, max_attempts: 0, fail_fast: false, service: b"echo" };
+        mdpx::write(&mut header, &command, b"\x01a\x00\x01b");
+        mdpx::pack(&mut header, 0, &body);
+        let layout = mdpx::read(&header, 0).expect("well-formed").layout;
+        let held = Held::<Bytes>::of_header(&header, layout).expect("packed");
+        let view = held.view();
+        assert_eq!((view.properties, view.to_frames()), (&b"\x01a\x00\x01b"[..], body.to_vec()));
+        let Held::Packed(bytes) = held else { panic!("it is packed") };
+        assert_eq!(bytes.len(), 1000 + 4 + 5 + PREFIX);
+    }
 }

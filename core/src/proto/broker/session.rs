@@ -44,8 +44,16 @@ pub(super) struct Session<F> {
 enum Slot<F> {
     /// The request has no outcome yet.
     Open(RequestId),
-    /// The outcome with what it costs, until the client says that it has it.
-    Kept(Box<Frames<F>>, usize),
+    /// The outcome, until the client says that it has it.
+    Kept(Box<Kept<F>>),
+}
+
+/// An outcome that is kept.
+#[derive(Debug)]
+struct Kept<F> {
+    frames: Frames<F>,
+    /// What it costs.
+    bytes: usize,
 }
 
 /// What the session knows of a number.
@@ -86,7 +94,7 @@ impl<F: Frame> Session<F> {
         }
         match self.slots.get(number) {
             Some(Slot::Open(id)) => Known::Open(*id),
-            Some(Slot::Kept(frames, _)) => Known::Kept(Frames::clone(frames)),
+            Some(Slot::Kept(kept)) => Known::Kept(kept.frames.clone()),
             None => Known::Gone,
         }
     }
@@ -103,7 +111,7 @@ impl<F: Frame> Session<F> {
     pub(super) fn keep(&mut self, number: u64, frames: Frames<F>) {
         let bytes = cost(&frames);
         self.kept_bytes += bytes;
-        let kept = Slot::Kept(Box::new(frames), bytes);
+        let kept = Slot::Kept(Box::new(Kept { frames, bytes }));
         match self.slots.get_mut(number) {
             Some(slot) => {
                 if let Slot::Open(_) = std::mem::replace(slot, kept) {
@@ -128,8 +136,8 @@ impl<F: Frame> Session<F> {
 
     /// The client does not want this outcome.
     pub(super) fn discard(&mut self, number: u64) {
-        if let Some(Slot::Kept(_, bytes)) = self.slots.get(number) {
-            self.kept_bytes -= *bytes;
+        if let Some(Slot::Kept(kept)) = self.slots.get(number) {
+            self.kept_bytes -= kept.bytes;
             self.slots.remove(number);
         }
     }
@@ -137,10 +145,10 @@ impl<F: Frame> Session<F> {
     /// The client has all outcomes up to this number.
     pub(super) fn acknowledge(&mut self, number: u64) {
         // A request that is still open ends the look: a client that says it has that one's outcome is mistaken.
-        while let Some((first, Slot::Kept(_, bytes))) = self.slots.first()
+        while let Some((first, Slot::Kept(kept))) = self.slots.first()
             && first <= number
         {
-            self.kept_bytes -= bytes;
+            self.kept_bytes -= kept.bytes;
             self.slots.remove(first);
         }
     }
@@ -149,7 +157,7 @@ impl<F: Frame> Session<F> {
     pub(super) fn open_requests(&self) -> impl Iterator<Item = RequestId> {
         self.slots.iter().filter_map(|(_, slot)| match slot {
             Slot::Open(id) => Some(*id),
-            Slot::Kept(..) => None,
+            Slot::Kept(_) => None,
         })
     }
 
@@ -173,8 +181,8 @@ impl<F: Frame> Session<F> {
     fn shed(&mut self) {
         let kept_bytes = &mut self.kept_bytes;
         self.slots.retain(|_, slot| match slot {
-            Slot::Kept(_, bytes) if *kept_bytes > MAX_KEPT_BYTES / 2 => {
-                *kept_bytes -= *bytes;
+            Slot::Kept(kept) if *kept_bytes > MAX_KEPT_BYTES / 2 => {
+                *kept_bytes -= kept.bytes;
                 false
             }
             _ => true,

@@ -50,7 +50,7 @@ impl<F: Frame> Broker<F> {
     /// Sets the worker's timer if it must fire earlier than it is set.
     pub(super) fn arm_worker(&mut self, key: WorkerKey) {
         let Some(worker) = self.workers.get_mut(key) else { return };
-        let due = worker.due(self.config.attempt_timeout);
+        let due = worker.due(self.started, self.config.attempt_timeout);
         if worker.armed.is_none_or(|armed| due < armed) {
             worker.armed = Some(due);
             self.timers.push(Reverse((due, Timer::Worker(key, worker.serial))));
@@ -101,7 +101,7 @@ impl<F: Frame> Broker<F> {
         if worker.attempt_ends(attempt_timeout).is_some_and(|ends| now >= ends) {
             self.give_up_overdue(now, key);
         }
-        if self.workers.get(key).is_some_and(|worker| now >= worker.heartbeat.next_beat()) {
+        if self.workers.get(key).is_some_and(|worker| now >= worker.heartbeat.next_beat_in_slots(self.started)) {
             self.beat(now, key);
         }
         self.arm_worker(key);

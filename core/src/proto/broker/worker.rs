@@ -82,18 +82,20 @@ impl Worker {
         self.held.iter().find(|(_, delivery)| delivery.request.is_some()).map(|(_, delivery)| delivery.since + limit)
     }
 
-    /// When the worker next needs attention.
-    pub(super) fn due(&self, attempt_timeout: Option<Duration>) -> Instant {
-        let beat = self.heartbeat.next_beat();
+    /// When the worker next needs attention; the broker began at `started`.
+    pub(super) fn due(&self, started: Instant, attempt_timeout: Option<Duration>) -> Instant {
+        let beat = self.heartbeat.next_beat_in_slots(started);
         self.expiry().into_iter().chain(self.attempt_ends(attempt_timeout)).fold(beat, Instant::min)
     }
 
-    /// A HEARTBEAT came; whether it wants an answer.
+    /// A HEARTBEAT came; whether one is to go back. Ours goes with the worker's as soon as it may: at one go, with all that
+    /// belongs to the worker at hand, it costs less than at a moment of its own.
     pub(super) fn beat_heard(&mut self, now: Instant, interval: Duration) -> bool {
         // One beat may have crossed the request on its way; one that comes a whole interval later has not.
         if let Some((_, Delivery { since, .. })) = self.held.last() {
             self.beats_while_busy |= now.saturating_duration_since(*since) > interval;
         }
-        self.heartbeat.beat_heard(now)
+        let due = self.heartbeat.is_nearly_due(now);
+        self.heartbeat.beat_heard(now) || due
     }
 }

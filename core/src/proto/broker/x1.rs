@@ -8,7 +8,7 @@ use crate::proto::mdpx::{self, Command, Failure, SessionId};
 use crate::proto::mmi;
 
 use super::outcome::{Answer, Outcome};
-use super::request::{Body, Client, RequestId};
+use super::request::{Body, Client, Held, RequestId, View};
 use super::service::{Service, ServiceKey};
 use super::session::{Known, Session, SessionKey};
 use super::worker::Wire;
@@ -29,13 +29,13 @@ pub(super) fn control<F: Frame>(scratch: &mut Vec<u8>, command: &Command<'_>) ->
 }
 
 impl<F: Frame> Broker<F> {
-    pub(super) fn handle_x1(&mut self, now: Instant, peer: &[u8], message: Frames<F>) {
-        let Some(header) = message.first() else { return };
-        let read = match mdpx::read(header.as_ref(), message.len() - 1) {
+    pub(super) fn handle_x1(&mut self, now: Instant, peer: &[u8], message: Received<'_, F>) {
+        let header = message.header();
+        let read = match mdpx::read(header, message.followers()) {
             Ok(read) => read,
             Err(reason) => return self.on_malformed(now, peer, reason),
         };
-        let (layout, length) = (read.layout, header.as_ref().len());
+        let layout = read.layout;
         match read.command {
             Command::Hello { session, secret, heartbeat_ms, liveness } => {
                 self.on_hello(now, peer, session, secret, (heartbeat_ms, liveness));
@@ -44,15 +44,17 @@ impl<F: Frame> Broker<F> {
                 let Some(session) = self.session_of(peer) else { return };
                 let ask = Ask { number, acked, ttl_ms, max_attempts, fail_fast };
                 if mmi::is_reserved(service) {
-                    let body = Body::of_message(message.clone(), length, layout);
-                    self.on_question(now, session, ask, service, &body);
+                    let (service, message) = (service.to_vec(), message.into_frames());
+                    self.on_question(now, session, ask, &service, &View::of_message(&message, layout));
                 } else {
-                    // A name that is not known yet goes its own way; the header goes with the body.
+                    // A name that is not known yet goes its own way; the header goes with a body of frames.
                     let service = match self.service_key(service) {
                         Some(key) => Asked::Known(key),
                         None => Asked::Unknown(service.to_vec()),
                     };
-                    self.on_x1_request(now, session, ask, service, Body::of_message(message, length, layout));
+                    let body = Held::of_header(header, layout)
+                        .unwrap_or_else(|| Held::of_message(message.into_frames(), layout));
+                    self.on_x1_request(now, session, ask, service, body);
                 }
             }
             Command::Cancel { number } => {
@@ -78,11 +80,11 @@ impl<F: Frame> Broker<F> {
                 self.on_x1_ready(now, peer, service, capacity, heartbeat_ms);
             }
             Command::WorkerPartial { delivery, sequence: _ } => {
-                let body = Body::of_message(message, length, layout);
+                let body = Body::of_message(message.into_frames(), layout);
                 self.on_x1_answer(now, peer, delivery, Answer::Partial(body));
             }
             Command::WorkerFinal { delivery, sequence: _ } => {
-                let body = Body::of_message(message, length, layout);
+                let body = Body::of_message(message.into_frames(), layout);
                 self.on_x1_answer(now, peer, delivery, Answer::Final(body));
             }
             Command::WorkerError { delivery, failure } => {
@@ -104,9 +106,10 @@ impl<F: Frame> Broker<F> {
                     self.settle_worker(now, key);
                 }
             }
-            Command::Batch => self.on_batch(now, peer, &message, layout),
+            Command::Batch => self.on_batch(now, peer, layout.packed(header).unwrap_or_default()),
             Command::Heartbeat => {
-                if self.clients.contains_key(peer) {
+                // Workers first: there are many, and this is what they say most.
+                if self.workers.key(peer).is_none() && self.clients.contains_key(peer) {
                     let frames = control(&mut self.scratch, &Command::Heartbeat);
                     self.say(peer.into(), frames);
                 } else if let Some(worker) = self.known_worker(now, peer, Wire::X1) {
@@ -130,9 +133,8 @@ impl<F: Frame> Broker<F> {
     }
 
     /// Several messages in one. An empty one says that its sender takes such messages.
-    fn on_batch(&mut self, now: Instant, peer: &[u8], message: &Frames<F>, layout: mdpx::Layout) {
-        let header = message.first().map(AsRef::as_ref).unwrap_or_default();
-        let mut messages = mdpx::unpack(layout.packed(header).unwrap_or_default()).peekable();
+    fn on_batch(&mut self, now: Instant, peer: &[u8], packed: &[u8]) {
+        let mut messages = mdpx::unpack(packed).peekable();
         if messages.peek().is_none() {
             if let Some(worker) = self.workers.key(peer).and_then(|key| self.workers.get_mut(key)) {
                 worker.takes_batches = true;
@@ -144,9 +146,7 @@ impl<F: Frame> Broker<F> {
             if !mdpx::may_join(&[message]) {
                 return self.on_malformed(now, peer, "a BATCH of something else than moderate messages of one frame");
             }
-            let mut frames = Frames::new();
-            frames.push(F::copy_from(message));
-            self.handle_x1(now, peer, frames);
+            self.handle_x1(now, peer, Received::Joined(message));
         }
     }
 
@@ -261,16 +261,16 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    fn on_question(&mut self, now: Instant, session: SessionKey, ask: Ask, service: &[u8], body: &Body<F>) {
+    fn on_question(&mut self, now: Instant, session: SessionKey, ask: Ask, service: &[u8], body: &View<'_, F>) {
         if self.begin(session, &ask).is_some() {
             let reply = Body::of_frames(self.manage(now, service, body.first()));
             let command = Command::Final { number: ask.number, sequence: 0 };
-            let frames = reply.message(&command, &mut self.scratch);
+            let frames = reply.view().message(&command, &mut self.scratch);
             self.say_outcome(now, session, ask.number, frames);
         }
     }
 
-    fn on_x1_request(&mut self, now: Instant, session: SessionKey, ask: Ask, service: Asked, body: Body<F>) {
+    fn on_x1_request(&mut self, now: Instant, session: SessionKey, ask: Ask, service: Asked, body: Held<F>) {
         if self.begin(session, &ask).is_none() {
             return;
         }
@@ -385,6 +385,41 @@ impl<F: Frame> Broker<F> {
         for id in open {
             self.counters.abandoned += 1;
             self.withdraw(id);
+        }
+    }
+}
+
+/// A message of MDPX as it came.
+pub(super) enum Received<'a, F> {
+    Alone(Frames<F>),
+    /// With others in a BATCH: a header frame.
+    Joined(&'a [u8]),
+}
+
+impl<F: Frame> Received<'_, F> {
+    fn header(&self) -> &[u8] {
+        match self {
+            Received::Alone(frames) => frames.first().map(AsRef::as_ref).unwrap_or_default(),
+            Received::Joined(header) => header,
+        }
+    }
+
+    /// How many frames come behind the header.
+    fn followers(&self) -> usize {
+        match self {
+            Received::Alone(frames) => frames.len().saturating_sub(1),
+            Received::Joined(_) => 0,
+        }
+    }
+
+    fn into_frames(self) -> Frames<F> {
+        match self {
+            Received::Alone(frames) => frames,
+            Received::Joined(header) => {
+                let mut frames = Frames::new();
+                frames.push(F::copy_from(header));
+                frames
+            }
         }
     }
 }

@@ -424,6 +424,24 @@ fn a_client_hears_from_the_broker_while_it_waits_and_only_then() {
 }
 
 #[test]
+fn beats_of_an_idle_worker_are_met_at_once_and_cost_no_beats_of_their_own() {
+    let mut bed = hub(1);
+    bed.pass(BEAT / 4);
+    bed.said();
+    let mut met = 0;
+    for _ in 0..10 {
+        bed.tell("w", &Command::Heartbeat);
+        met += usize::from(bed.briefly().contains(&"w:beat".to_owned()));
+        bed.pass(BEAT);
+        assert!(
+            !bed.briefly().contains(&"w:beat".to_owned()),
+            "what was said with the worker's beat is not said again"
+        );
+    }
+    assert_eq!(met, 10);
+}
+
+#[test]
 fn a_worker_that_falls_silent_is_sent_away_busy_or_not() {
     let mut bed = hub(1);
     bed.ask_x1("c", 1, "hi");
