@@ -16,6 +16,8 @@ ERROR_NAMES = {
     8: "ServiceError", 9: "BrokerUnreachable", 10: "Denied", 11: "Protocol", 12: "InvalidArgument", 13: "Closed",
     14: "TooLarge", 15: "Internal", 16: "Busy",
 }  # fmt: skip
+# Those that say by themselves that another try may help (docs/mdpx.md, section 7).
+RETRYABLE = {1, 2, 3, 4, 5, 6, 9, 16}
 NUMBERS = {name: number for number, name in ERROR_NAMES.items()}
 CANCEL_TICK_SECONDS = 0.02
 
@@ -25,14 +27,14 @@ OnPart = Callable[[Body], None]
 class Failed(Exception):
     """A request, or a handler, ended with an error."""
 
-    def __init__(self, kind: int | str, text: str, code: int = 0, retryable: bool = False) -> None:
+    def __init__(self, kind: int | str, text: str, code: int = 0, retryable: bool | None = None) -> None:
         super().__init__(text)
         number = NUMBERS[kind] if isinstance(kind, str) else kind
         self.number = number if number in ERROR_NAMES else NUMBERS["Internal"]
         self.kind = ERROR_NAMES[self.number]
         self.text = text
         self.code = code
-        self.retryable = retryable
+        self.retryable = self.number in RETRYABLE if retryable is None else retryable
 
     def fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {"kind": self.kind, "number": self.number, "text": self.text, "retryable": self.retryable}

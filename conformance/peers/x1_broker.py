@@ -32,11 +32,14 @@ class X1Broker:
         self._read: deque[tuple[bytes, x1.Message]] = deque()
 
     def recv(self, timeout_ms: int = PATIENCE_MS) -> tuple[bytes, x1.Message]:
-        """Who said the next message, and the message."""
+        """Who said the next message, and the message. What it speaks it answers by itself."""
         while not self._read:
             if not self.socket.poll(timeout_ms):
                 raise Silence(f"nobody said anything within {timeout_ms} ms")
             peer, *frames = self.socket.recv_multipart()
+            if frames == x1.QUESTION:
+                self.socket.send_multipart([peer, *x1.QUESTION[:3], b"200", b"x1"])
+                continue
             self._read += [(peer, message) for message in _opened(x1.read(frames))]
         return self._read.popleft()
 

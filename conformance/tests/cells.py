@@ -51,12 +51,13 @@ class Cells:
         self._started: list[tuple[Agent, str, dict[str, Any]]] = []
 
     def service(self, spec: AgentSpec, protocol: str, style: str, behaviour: str, **fields: Any) -> str:
-        """A service with one worker of this language."""
+        """A service with one worker of this language, which has the service's name."""
         key = (spec.language, protocol, style, behaviour)
         if key not in self._services:
             name = unique("-".join(key))
             agent = self.agent_of(spec, "worker")
-            worker = start_worker(agent, self.broker, service=name, protocol=protocol, style=style, behaviour=behaviour, **fields)
+            fields = {"worker": name, "service": name, "protocol": protocol, "style": style, "behaviour": behaviour, **fields}
+            worker = start_worker(agent, self.broker, **fields)
             self._started.append((agent, "stop_worker", {"worker": worker}))
             self._services[key] = name
         return self._services[key]

@@ -139,7 +139,7 @@ async function perform(command) {
     const [event, fields] = await commands[command.cmd](command)
     emit(event, { id: command.id, ...fields })
   } catch (problem) {
-    if (problem instanceof TimedOut) emit('error', { id: command.id, kind: 'Timeout', number: 1, text: problem.message })
+    if (problem instanceof TimedOut) emit('error', { id: command.id, kind: 'Timeout', number: 1, retryable: true, text: problem.message })
     else emit('failed', { id: command.id, text: String(problem.stack) })
   }
 }
