@@ -53,25 +53,26 @@ def test_client_and_worker_find_out_what_their_broker_speaks(
 
 
 @pytest.mark.ours
-def test_a_peer_asks_again_when_another_broker_has_taken_the_place_of_its_own(
-    broker_command: BrokerCommand, agents: Agents, our_spec: AgentSpec
+@pytest.mark.parametrize("style", STYLES)
+def test_peers_ask_again_when_a_broker_of_another_protocol_has_taken_the_place_of_theirs(
+    broker_command: BrokerCommand, agents: Agents, our_spec: AgentSpec, style: str
 ) -> None:
     workers, clients = agents.get(our_spec, "worker"), agents.get(our_spec, "client")
-    guide = BrokerCommand(f"{GUIDE_BROKER} --protocol 0.1")
-    broker = BrokerProcess(broker_command, heartbeat_ms=200, liveness=3)
+    guides = {protocol: BrokerCommand(f"{GUIDE_BROKER} --protocol {protocol}") for protocol in ("0.1", "0.2")}
+    broker = BrokerProcess(broker_command, **BROKER)
     try:
-        worker = start_worker(
-            workers, broker, service="s", protocol="auto", behaviour="echo", heartbeat_ms=200, liveness=3, reconnect_ms=50
-        )  # fmt: skip
+        worker = start_worker(workers, broker, service="s", protocol="auto", style=style, behaviour="echo", **WORKER)
         client = open_client(
-            clients, broker, protocol="auto", style="async",
+            clients, broker, protocol="auto", style=style,
             timeout_ms=1000, retries=60, reconnect_min_ms=50, reconnect_max_ms=200,
         )  # fmt: skip
-        for command in (guide, broker_command):
+        for successor in (guides["0.1"], guides["0.2"], guides["0.1"], broker_command, guides["0.2"]):
             assert describes(clients.do("request", client=client, service="s", **body_fields([b"x"])), [b"x"])
+            assert broker.alive, "one of our peers ended it"
             broker.kill()
-            broker = BrokerProcess(command, bind=broker.endpoints, heartbeat_ms=200, liveness=3)
+            broker = BrokerProcess(successor, bind=broker.endpoints, **BROKER)
         assert describes(clients.do("request", client=client, service="s", **body_fields([b"x"])), [b"x"])
+        assert broker.alive, "one of our peers ended it"
         clients.do("close_client", client=client)
         workers.do("stop_worker", worker=worker)
     finally:
