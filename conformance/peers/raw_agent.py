@@ -82,17 +82,24 @@ class InHand:
         self.address = request.address
         self.body = Body(request.body)
         self.cancelled = threading.Event()
+        self._kept: list[bytes] = []
 
     def partial(self, body: Body) -> None:
-        self.worker.partial(self.address, body.frames)
+        if wire.PARTIAL in self.worker.version.worker_commands:
+            self.worker.partial(self.address, body.frames)
+        else:
+            # 0.1 has no parts: all of it is one reply.
+            self._kept += body.frames
+
+    def reply(self, body: Body) -> None:
+        self.worker.reply(self.address, self._kept + body.frames)
 
 
 class Worker(threading.Thread):
     """The loop of a Guide worker."""
 
     def __init__(self, command: Command) -> None:
-        unable = UNABLE | ({"stream"} if command["protocol"] == "0.1" else set())
-        if command["behaviour"] in unable:
+        if command["behaviour"] in UNABLE:
             raise Unsupported
         super().__init__(daemon=True)
         self.options = {"heartbeat_ms": 2500, "liveness": 3, "reconnect_ms": 2500, **command}
@@ -122,7 +129,8 @@ class Worker(threading.Thread):
                     if message.command == wire.DISCONNECT:
                         break
                     if message.command == wire.REQUEST:
-                        worker.reply(message.address, self.handler(InHand(worker, message)).frames)
+                        request = InHand(worker, message)
+                        request.reply(self.handler(request))
                     liveness = self.options["liveness"]
                 elif not ready:
                     liveness -= 1
