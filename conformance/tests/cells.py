@@ -10,6 +10,8 @@ import pytest
 from agent_process import Agent, AgentSpec, Unsupported
 from broker_process import BrokerProcess
 
+from peers.raw_worker import RawWorker
+
 _names = itertools.count(1)
 WORKER_OPTIONS = {"heartbeat_ms": 1000, "reconnect_ms": 100}
 
@@ -38,6 +40,12 @@ def open_client(agent: Agent, broker: HasEndpoint, **fields: Any) -> str:
     fields = {"client": unique("client"), "style": "blocking", "timeout_ms": 20_000, "retries": 1, **fields}
     agent.do("open_client", endpoint=broker.endpoint, **fields)
     return str(fields["client"])
+
+
+def tick(broker: HasEndpoint, protocol: str, beats: int) -> None:
+    """Lets the broker live through so many of its own heartbeat intervals."""
+    with RawWorker(broker.endpoint, unique("clock"), protocol) as clock:
+        clock.answer_beats(beats)
 
 
 class Cells:
