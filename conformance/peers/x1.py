@@ -14,6 +14,7 @@ from typing import Any
 
 import zmq
 
+from .lines import Body
 from .raw_client import PATIENCE_MS, Silence
 from .sockets import open_socket
 
@@ -23,7 +24,9 @@ MAX_INLINE = 60 * 1024
 PACK_LIMIT = 4 * 1024
 
 PACKED, PROPERTIES, RETRYABLE, FAIL_FAST, RESUMED = 1, 2, 4, 8, 16
-SERVICE_ERROR, CANCELLED = 8, 7
+SERVICE_ERROR, CANCELLED, DENIED = 8, 7, 10
+# As a client of 0.1 asks it, whoever wants to know what the broker speaks (section 2).
+QUESTION = [b"", b"MDPC01", b"mmi.protocols", b""]
 
 # Name, leg, command byte, fields in order, flag of its own, whether it has a body. Fields are struct formats, or "name" for
 # a service (u8 length) and "text" (u16 length).
@@ -105,6 +108,13 @@ def write(message: Message, packed: bool | None = None) -> list[bytes]:
     if packed:
         return [MAGIC + bytes([byte, flags | PACKED]) + fields + inline]
     return [MAGIC + bytes([byte, flags]) + fields, *message.body]
+
+
+def written(command: str, leg: str, body: Body | None = None, flag: bool = False, **fields: Any) -> list[bytes]:
+    """The frames of a message that is said on this leg; of the commands that both legs have, too."""
+    body = body or Body([])
+    leg = "any" if (command, "any") in BYTES else leg
+    return write(Message(command, leg, fields, flag, body.properties, body.frames))
 
 
 def _write_field(kind: str, value: Any) -> bytes:

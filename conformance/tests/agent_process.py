@@ -13,7 +13,7 @@ import subprocess
 import threading
 import tomllib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,19 @@ def made_frame(size: int, seed: int = 0, k: int = 0) -> bytes:
     return (period * (size // 251 + 1))[:size]
 
 
-def body_fields(frames: Sequence[bytes]) -> dict[str, Any]:
-    return {"body": [base64.b64encode(frame).decode() for frame in frames]}
+def body_fields(frames: Sequence[bytes], properties: Mapping[str, bytes] | None = None) -> dict[str, Any]:
+    fields = {"body": [base64.b64encode(frame).decode() for frame in frames]}
+    return {**fields, "properties": flat(properties)} if properties else fields
+
+
+def flat(properties: Mapping[str, bytes]) -> list[str]:
+    """Properties as they stand in a line: each name, then its value in base64."""
+    return [text for name, value in properties.items() for text in (name, base64.b64encode(value).decode())]
+
+
+def frames_of(event: dict[str, Any]) -> list[bytes]:
+    """The body of an event that shows it."""
+    return [base64.b64decode(frame) for frame in event["body"]]
 
 
 def describes(event: dict[str, Any], frames: Sequence[bytes]) -> bool:
@@ -49,6 +60,7 @@ class AgentError(Exception):
         super().__init__(json.dumps(event))
         self.kind: str = event["kind"]
         self.number: int = event["number"]
+        self.retryable: bool = event["retryable"]
         self.service_code: int | None = event.get("service_code")
         self.text: str = event.get("text", "")
 
@@ -160,7 +172,7 @@ class Agent:
         return event
 
     def event(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """The next event of this kind that belongs to no command (`hello`, `holding`, `worker_ended`)."""
+        """The next event of this kind that belongs to no command (`hello`, `holding`, `connection` …)."""
         kept = []
         try:
             while True:

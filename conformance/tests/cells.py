@@ -10,6 +10,8 @@ import pytest
 from agent_process import Agent, AgentSpec, Unsupported
 from broker_process import BrokerProcess
 
+from peers.raw_worker import RawWorker
+
 _names = itertools.count(1)
 WORKER_OPTIONS = {"heartbeat_ms": 1000, "reconnect_ms": 100}
 
@@ -40,6 +42,12 @@ def open_client(agent: Agent, broker: HasEndpoint, **fields: Any) -> str:
     return str(fields["client"])
 
 
+def tick(broker: HasEndpoint, protocol: str, beats: int) -> None:
+    """Lets the broker live through so many of its own heartbeat intervals."""
+    with RawWorker(broker.endpoint, unique("clock"), protocol) as clock:
+        clock.answer_beats(beats)
+
+
 class Cells:
     """All cells of one broker."""
 
@@ -51,12 +59,13 @@ class Cells:
         self._started: list[tuple[Agent, str, dict[str, Any]]] = []
 
     def service(self, spec: AgentSpec, protocol: str, style: str, behaviour: str, **fields: Any) -> str:
-        """A service with one worker of this language."""
+        """A service with one worker of this language, which has the service's name."""
         key = (spec.language, protocol, style, behaviour)
         if key not in self._services:
             name = unique("-".join(key))
             agent = self.agent_of(spec, "worker")
-            worker = start_worker(agent, self.broker, service=name, protocol=protocol, style=style, behaviour=behaviour, **fields)
+            fields = {"worker": name, "service": name, "protocol": protocol, "style": style, "behaviour": behaviour, **fields}
+            worker = start_worker(agent, self.broker, **fields)
             self._started.append((agent, "stop_worker", {"worker": worker}))
             self._services[key] = name
         return self._services[key]

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from agent_process import Agent, AgentSpec, load_specs  # noqa: E402
 from broker_process import BrokerCommand, BrokerProcess  # noqa: E402
+from cells import Cells  # noqa: E402
 
 from peers.raw_client import RawClient  # noqa: E402
 from peers.raw_worker import RawWorker  # noqa: E402
@@ -36,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ours: about promises that only our broker makes")
     config.addinivalue_line("markers", "our_worker: the worker does what a stranger's cannot, such as failing")
+    config.addinivalue_line("markers", "mdpx: about what only MDPX has; for the agents that speak it, and our broker")
+    config.addinivalue_line("markers", "each_once: pairs in which each language is a client once and a worker once")
     config.majordomo_seed = chosen_seed(config)  # type: ignore[attr-defined]
     specs = chosen_specs(config)
     config.majordomo_all_specs = specs  # type: ignore[attr-defined]
@@ -79,7 +82,16 @@ def chosen_pairs(metafunc: pytest.Metafunc, specs: list[AgentSpec]) -> list[tupl
         pairs = [pair for pair in pairs if not all(spec.stranger for spec in pair)]
     if metafunc.definition.get_closest_marker("our_worker"):
         pairs = [(client, worker) for client, worker in pairs if not worker.stranger]
+    if metafunc.definition.get_closest_marker("each_once"):
+        pairs = neighbours(pairs)
     return pairs
+
+
+def neighbours(pairs: list[tuple[AgentSpec, AgentSpec]]) -> list[tuple[AgentSpec, AgentSpec]]:
+    """Each client with the worker of the next language: every language in either role, without all pairs."""
+    workers = list({worker.language: worker for _, worker in pairs}.values())
+    clients = list({client.language: client for client, _ in pairs}.values())
+    return [(client, workers[(place + 1) % len(workers)]) for place, client in enumerate(clients)]
 
 
 def protocols_of(metafunc: pytest.Metafunc) -> list[str]:
@@ -113,6 +125,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("protocol", protocols_of(metafunc))
     every = getattr(metafunc.module, "EVERY_PROTOCOL", False)
     specs = metafunc.config.majordomo_all_specs if every else metafunc.config.majordomo_specs  # type: ignore[attr-defined]
+    if metafunc.definition.get_closest_marker("mdpx"):
+        specs = [spec for spec in metafunc.config.majordomo_all_specs if "x1" in spec.protocols]  # type: ignore[attr-defined]
     if {"client_spec", "worker_spec"} <= set(metafunc.fixturenames):
         pairs = chosen_pairs(metafunc, specs)
         ids = [f"{client.language}-{worker.language}" for client, worker in pairs]
@@ -132,7 +146,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("ours") and item.config.getoption("--broker-command"):
+    ours = item.get_closest_marker("ours") or item.get_closest_marker("mdpx")
+    if ours and item.config.getoption("--broker-command"):
         pytest.skip("a promise of our own broker")
 
 
@@ -195,6 +210,16 @@ def shared_broker(_module_broker: list[BrokerProcess], broker_command: BrokerCom
     process = _module_broker[-1]
     yield process
     assert process.alive, f"the broker ended with status {process.process.returncode}"
+
+
+@pytest.fixture(scope="module")
+def cells(broker_command: BrokerCommand, agents: Agents) -> Iterator[Cells]:
+    """Workers and clients that the tests of a module share, on a broker of their own."""
+    with BrokerProcess(broker_command, heartbeat_ms=1000, liveness=10) as broker:
+        made = Cells(broker, agents.get)
+        yield made
+        made.close()
+        assert broker.alive
 
 
 _services = itertools.count(1)

@@ -50,3 +50,17 @@ def wait_for_queued(broker: BrokerProcess, service: str, count: int) -> None:
         if client.request("mmi.services", [b""]).body == [b"501"]:
             return
         wait_until(client, "mmi.services", lambda report: service_entry(report, service).get("queued", 0) == count)
+
+
+def wait_for_beat(broker: BrokerProcess, service: str) -> None:
+    """Until the service's one worker has been heard once more, as far as the broker can say."""
+    silent = -1
+
+    def is_heard(report: list[dict[str, Any]]) -> bool:
+        nonlocal silent
+        before, silent = silent, next(worker["silent_ms"] for worker in report if worker["service"] == service)
+        return silent < before
+
+    with broker.client() as client:
+        if client.request("mmi.workers", [b""]).body != [b"501"]:
+            wait_until(client, "mmi.workers", is_heard)

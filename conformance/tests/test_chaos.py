@@ -10,21 +10,13 @@ from collections.abc import Callable
 import pytest
 from agent_process import Agent, AgentSpec
 from broker_process import BrokerProcess
-from cells import open_client, start_worker, unique
+from cells import open_client, start_worker, tick
 from conftest import Agents, Peers
-from stats import ask, wait_for_stat, wait_until
-
-from peers.raw_worker import RawWorker
+from stats import ask, wait_for_beat, wait_for_stat, wait_until
 
 StartBroker = Callable[..., BrokerProcess]
 FAST = {"heartbeat_ms": 300, "liveness": 3}
 WORKER = {"heartbeat_ms": 200, "liveness": 5, "reconnect_ms": 100}
-
-
-def tick(broker: BrokerProcess, protocol: str, beats: int) -> None:
-    """Lets the broker live through so many of its own heartbeat intervals."""
-    with RawWorker(broker.endpoint, unique("clock"), protocol) as clock:
-        clock.answer_beats(beats)
 
 
 def test_a_worker_killed_in_mid_request_is_noticed_by_its_closed_connection(
@@ -79,6 +71,7 @@ def test_a_frozen_busy_worker_loses_its_request_and_its_late_answer_counts_for_n
         frozen.event("holding")
         # It has to have been seen beating while busy; who never did is not judged by silence.
         tick(broker, protocol, 4)
+        wait_for_beat(broker, "s")
         frozen.process.send_signal(signal.SIGSTOP)
         successor = peers.worker(broker, "s", protocol, ready=False, beat_ms=100)
         successor.ready()

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 import pytest
 from agent_process import AgentError, AgentSpec, Unsupported, body_fields, describes
 from broker_process import GUIDE_BROKER, BrokerCommand, BrokerProcess
-from cells import open_client, start_worker, unique
+from cells import open_client, start_worker, tick, unique
 from conftest import Agents, Peers
-
-from peers.raw_worker import RawWorker
 
 HEARTBEAT_MS = 200
 WORKER = {"heartbeat_ms": HEARTBEAT_MS, "liveness": 3, "reconnect_ms": 100}
@@ -22,12 +20,6 @@ def guide(protocol: str) -> Iterator[BrokerProcess]:
     with BrokerProcess(command, heartbeat_ms=HEARTBEAT_MS, liveness=5) as broker:
         yield broker
         assert broker.alive, "one of our peers ended the stranger's broker"
-
-
-def tick(guide: BrokerProcess, protocol: str, beats: int) -> None:
-    """Lets the stranger's broker live through so many of its own heartbeat intervals."""
-    with RawWorker(guide.endpoint, unique("clock"), protocol) as clock:
-        clock.answer_beats(beats)
 
 
 @pytest.mark.parametrize("style", ["blocking", "async"])

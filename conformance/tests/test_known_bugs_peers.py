@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from agent_process import Agent, AgentError, AgentSpec, body_fields, describes
 from broker_process import BrokerProcess
-from cells import open_client, start_worker, unique
+from cells import open_client, start_worker, tick, unique
 from conftest import Agents, Peers
 
 from peers import wire
@@ -295,8 +295,7 @@ def test_20_a_worker_that_beats_slower_than_the_broker_expects_still_serves(
         heartbeat_ms=2500, liveness=3, reconnect_ms=100,
     )  # fmt: skip
     client = peers.client(broker, protocol)
-    clock = peers.worker(broker, unique("clock"), protocol)
     for number in range(3):
         assert client.request(service, [b"%d" % number]).body == [b"%d" % number]
-        clock.answer_beats(5)
+        tick(broker, protocol, 5)
     agent.do("stop_worker", worker=worker)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 from agent_process import Agent, AgentError, AgentSpec, Unsupported, body_fields, describes, made_frame
@@ -15,15 +14,6 @@ from conftest import Agents
 EVERY_PROTOCOL = True
 STYLES = ("blocking", "async")
 ERROR_FRAME = b"MAJORDOMO-ERROR"
-
-
-@pytest.fixture(scope="module")
-def cells(broker_command: BrokerCommand, agents: Agents) -> Iterator[Cells]:
-    with BrokerProcess(broker_command, heartbeat_ms=1000, liveness=10) as broker:
-        made = Cells(broker, agents.get)
-        yield made
-        made.close()
-        assert broker.alive
 
 
 @pytest.mark.parametrize("style", STYLES)

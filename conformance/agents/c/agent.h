@@ -16,7 +16,7 @@ void say_failed (const command_t *command, const char *text);
 /* With the last error of this thread. */
 void say_error (const command_t *command);
 
-/* Clients (client.c). Each command is closed by the function. */
+/* Clients (client.c, cancel.c). Each command is closed by the function. */
 void client_open (const command_t *command);
 void client_request (const command_t *command);
 void client_stream (const command_t *command);

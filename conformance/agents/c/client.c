@@ -1,67 +1,15 @@
 /* Clients: mdcli for the style "blocking", mdcli_async for "async". */
-#include "agent.h"
+#include "client.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* How a request of an asynchronous client came out. */
-typedef struct outcome {
-    struct outcome *next;
-    long number; /* What the request was sent with. */
-    mdmsg_t *reply;
-    int more;
-    int error;
-    int retryable;
-    unsigned long service_code;
-    char *text;
-} outcome_t;
-
-/* Where the outcomes of one command arrive. */
-typedef struct {
-    outcome_t *first, **last;
-    pthread_cond_t arrived;
-} mailbox_t;
-
-/* A request that is under way. */
-typedef struct route {
-    struct route *next;
-    int64_t ticket;
-    long number;
-    mailbox_t *mailbox;
-} route_t;
-
-typedef struct client {
-    struct client *next;
-    char name[64];
-    int closed;
-    long timeout_ms, retries, deadline_ms; /* What requests have that say nothing else. */
-    mdcli_t *blocking;
-    mdcli_async_t *async;
-    pthread_mutex_t turn; /* One call at a time for a blocking client; for an asynchronous one, what is below. */
-    pthread_cond_t sent;
-    route_t *routes;
-    pthread_t receiver;
-} client_t;
-
-/* A request or a stream of an asynchronous client, from its command on. */
-typedef struct progress {
-    struct progress *next;
-    long id;
-    client_t *client; /* NULL until it is sent. */
-    int64_t ticket;
-    int cancelled;
-} progress_t;
-
-static progress_t *in_progress;
-static pthread_mutex_t progress_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* A client stays in the list when it is closed: a command may still use it. */
 static client_t *clients;
 static pthread_mutex_t clients_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static client_t *client_of (const command_t *command)
+client_t *client_of (const command_t *command)
 {
     const char *name = command_text (command, "client", "");
     pthread_mutex_lock (&clients_lock);
@@ -78,200 +26,6 @@ static client_t *client_named (const command_t *command)
     if (!client)
         say_failed (command, "no such client");
     return client;
-}
-
-/* What can be cancelled */
-
-void client_expect (const command_t *command)
-{
-    const char *name = command_text (command, "cmd", "");
-    const client_t *client = client_of (command);
-    if (!client || client->blocking || (strcmp (name, "request") != 0 && strcmp (name, "stream") != 0))
-        return;
-    progress_t *progress = (progress_t *) calloc (1, sizeof *progress);
-    if (!progress)
-        abort ();
-    progress->id = command_number (command, "id", -1);
-    pthread_mutex_lock (&progress_lock);
-    progress->next = in_progress;
-    in_progress = progress;
-    pthread_mutex_unlock (&progress_lock);
-}
-
-/* To be called with the lock. */
-static progress_t **progress_of (long id)
-{
-    progress_t **place = &in_progress;
-    while (*place && (*place)->id != id)
-        place = &(*place)->next;
-    return place;
-}
-
-/* The request is under way. */
-static void progress_sent (const command_t *command, client_t *client, int64_t ticket)
-{
-    pthread_mutex_lock (&progress_lock);
-    progress_t *progress = *progress_of (command_number (command, "id", -1));
-    if (progress) {
-        progress->client = client;
-        progress->ticket = ticket;
-        if (progress->cancelled)
-            mdcli_async_cancel (client->async, ticket);
-    }
-    pthread_mutex_unlock (&progress_lock);
-}
-
-/* The request has ended. */
-static void progress_end (const command_t *command)
-{
-    pthread_mutex_lock (&progress_lock);
-    progress_t **place = progress_of (command_number (command, "id", -1)), *progress = *place;
-    if (progress)
-        *place = progress->next;
-    pthread_mutex_unlock (&progress_lock);
-    free (progress);
-}
-
-void client_cancel (const command_t *command)
-{
-    pthread_mutex_lock (&progress_lock);
-    progress_t *progress = *progress_of (command_number (command, "request", 0));
-    if (progress) {
-        progress->cancelled = 1;
-        /* One whose outcome has just come is no ticket any more. */
-        if (progress->client)
-            mdcli_async_cancel (progress->client->async, progress->ticket);
-    }
-    pthread_mutex_unlock (&progress_lock);
-    if (progress)
-        say_ok (command);
-    else
-        say_failed (command, "unsupported");
-}
-
-static void say_outcome (const command_t *command, const outcome_t *outcome)
-{
-    line_t line = line_start ("error", command_number (command, "id", -1));
-    line_text (&line, "kind", md_kind (outcome->error));
-    line_number (&line, "number", (unsigned long) outcome->error);
-    line_flag (&line, "retryable", outcome->retryable);
-    if (outcome->error == MD_ESERVICE)
-        line_number (&line, "service_code", outcome->service_code);
-    line_text (&line, "text", outcome->text);
-    line_end (&line);
-}
-
-static void outcome_free (outcome_t *outcome)
-{
-    mdmsg_destroy (&outcome->reply);
-    free (outcome->text);
-    free (outcome);
-}
-
-/* The asynchronous client's one receiver: brings each outcome to the command that waits for it. */
-
-static outcome_t *outcome_of (mdmsg_t *reply, int more)
-{
-    outcome_t *outcome = (outcome_t *) calloc (1, sizeof *outcome);
-    if (!outcome)
-        abort ();
-    outcome->reply = reply;
-    outcome->more = more;
-    if (!reply) {
-        outcome->error = md_errno ();
-        outcome->retryable = outcome->error == MD_ESERVICE ? md_service_retryable () : md_retryable (outcome->error);
-        outcome->service_code = md_service_code ();
-        outcome->text = strdup (outcome->error == MD_ESERVICE ? md_service_text () : md_errtext ());
-    }
-    return outcome;
-}
-
-static void deliver (client_t *client, int64_t ticket, outcome_t *outcome)
-{
-    route_t **place = &client->routes;
-    while (*place && (*place)->ticket != ticket)
-        place = &(*place)->next;
-    route_t *route = *place;
-    if (!route) {
-        outcome_free (outcome);
-        return;
-    }
-    outcome->number = route->number;
-    *route->mailbox->last = outcome;
-    route->mailbox->last = &outcome->next;
-    pthread_cond_signal (&route->mailbox->arrived);
-    if (!outcome->more) {
-        *place = route->next;
-        free (route);
-    }
-}
-
-static void *receive (void *argument)
-{
-    client_t *client = (client_t *) argument;
-    pthread_mutex_lock (&client->turn);
-    for (;;) {
-        while (!client->routes && !client->closed)
-            pthread_cond_wait (&client->sent, &client->turn);
-        if (!client->routes)
-            break;
-        pthread_mutex_unlock (&client->turn);
-        int64_t ticket = 0;
-        int more = 0;
-        mdmsg_t *reply = mdcli_async_recv_part (client->async, &ticket, &more, -1);
-        outcome_t *outcome = outcome_of (reply, more);
-        pthread_mutex_lock (&client->turn);
-        deliver (client, ticket, outcome);
-    }
-    pthread_mutex_unlock (&client->turn);
-    return NULL;
-}
-
-/* Sends with the options of the command; to be called with the turn. Whether it is under way. */
-static int send_async (client_t *client, const command_t *command, mdmsg_t *body, int stream, long number, mailbox_t *mailbox)
-{
-    const char *service = command_text (command, "service", "");
-    route_t *route = (route_t *) calloc (1, sizeof *route);
-    if (!route)
-        abort ();
-    mdcli_async_set_timeout (client->async, (int) command_number (command, "timeout_ms", client->timeout_ms));
-    mdcli_async_set_retries (client->async, (int) command_number (command, "retries", client->retries));
-    mdcli_async_set_deadline (client->async, (int) command_number (command, "deadline_ms", client->deadline_ms));
-    mdcli_async_set_max_attempts (client->async, (int) command_number (command, "max_attempts", 0));
-    mdcli_async_set_fail_fast (client->async, (int) command_number (command, "fail_fast", 0));
-    route->ticket = stream ? mdcli_async_stream (client->async, service, &body)
-                           : mdcli_async_send (client->async, service, &body);
-    mdmsg_destroy (&body);
-    if (route->ticket == -1) {
-        free (route);
-        return 0;
-    }
-    route->number = number;
-    route->mailbox = mailbox;
-    route->next = client->routes;
-    client->routes = route;
-    pthread_cond_signal (&client->sent);
-    progress_sent (command, client, route->ticket);
-    return 1;
-}
-
-static void mailbox_init (mailbox_t *mailbox)
-{
-    mailbox->first = NULL;
-    mailbox->last = &mailbox->first;
-    pthread_cond_init (&mailbox->arrived, NULL);
-}
-
-/* The next outcome; to be called with the turn, which others have meanwhile. */
-static outcome_t *mailbox_take (client_t *client, mailbox_t *mailbox)
-{
-    while (!mailbox->first)
-        pthread_cond_wait (&mailbox->arrived, &client->turn);
-    outcome_t *outcome = mailbox->first;
-    mailbox->first = outcome->next;
-    if (!mailbox->first)
-        mailbox->last = &mailbox->first;
-    return outcome;
 }
 
 /* open_client and close_client */
@@ -326,7 +80,7 @@ void client_open (const command_t *command)
         free (client);
         return;
     }
-    if (async && pthread_create (&client->receiver, NULL, receive, client) != 0)
+    if (async && pthread_create (&client->receiver, NULL, shared_receive, client) != 0)
         abort ();
     pthread_mutex_lock (&clients_lock);
     client->next = clients;
@@ -419,7 +173,7 @@ static void request (const command_t *command)
     else {
         mailbox_t mailbox;
         mailbox_init (&mailbox);
-        if (!send_async (client, command, body, 0, 0, &mailbox))
+        if (!shared_send (client, command, body, 0, 0, &mailbox))
             say_error (command);
         else {
             outcome_t *outcome = mailbox_take (client, &mailbox);
@@ -456,7 +210,7 @@ static void stream_async (client_t *client, const command_t *command, mdmsg_t *b
 {
     mailbox_t mailbox;
     mailbox_init (&mailbox);
-    int more = send_async (client, command, body, 1, 0, &mailbox);
+    int more = shared_send (client, command, body, 1, 0, &mailbox);
     if (!more)
         say_error (command);
     for (unsigned long parts = 1; more; parts++) {
@@ -533,7 +287,7 @@ static void many_async (client_t *client, const command_t *command, many_t *many
     mailbox_init (&mailbox);
     for (long open = 0; sent < count || open > 0;) {
         if (sent < count && open < room) {
-            if (send_async (client, command, body_numbered (sent, many->size), 0, sent, &mailbox))
+            if (shared_send (client, command, body_numbered (sent, many->size), 0, sent, &mailbox))
                 open++;
             else
                 many_count (many, sent, NULL, md_errno ());

@@ -147,7 +147,7 @@ function startWorker(command) {
 
 async function requestMany(command) {
   const client = named(clients, command.client);
-  const given = options(command, requestNames);
+  const given = options(command, onceNames);
   const result = { ok: 0, mismatched: 0, errors: 0 };
   let next = 0;
   const ask = async () => {

@@ -42,7 +42,7 @@ class Agent:
     def cancel(self, command: Command) -> None:
         clients = [named(self.clients, command["client"])] if "client" in command else list(self.clients.values())
         if not any([client.cancel(command) for client in clients]):
-            raise BadCommand(f"no request {command['request']!r} of an async client is in progress (unsupported otherwise)")
+            raise BadCommand("unsupported")
         ok(command)
 
     def close_client(self, command: Command) -> None:
@@ -95,6 +95,8 @@ def carry_out(method: Callable[[Command], None], command: Command) -> None:
         method(command)
     except majordomo.MajordomoError as failure:
         OUT.error(command, failure)
+    except BadCommand as failure:
+        OUT.event("failed", id=command["id"], text=str(failure))
     except Exception as failure:
         OUT.event("failed", id=command["id"], text=f"{type(failure).__name__}: {failure}")
 

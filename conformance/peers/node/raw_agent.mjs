@@ -39,6 +39,8 @@ function handlerOf(command, state) {
     case 'name':
       return () => [command.worker]
     case 'stream':
+      // 0.1 has no parts: all of it is one reply.
+      if (command.protocol === '0.1') return (body) => [...body, 'END']
       return async (body, partial) => {
         for (const frame of body) await partial([frame])
         return ['END']
@@ -100,7 +102,7 @@ const commands = {
     return ['many', counts]
   },
   start_worker(command) {
-    if (['fail', 'raise'].includes(command.behaviour) || (command.behaviour === 'stream' && command.protocol === '0.1')) {
+    if (['fail', 'raise', 'describe', 'wait_cancel', 'retry'].includes(command.behaviour)) {
       return ['failed', { text: 'unsupported' }]
     }
     const state = {}
@@ -139,7 +141,7 @@ async function perform(command) {
     const [event, fields] = await commands[command.cmd](command)
     emit(event, { id: command.id, ...fields })
   } catch (problem) {
-    if (problem instanceof TimedOut) emit('error', { id: command.id, kind: 'Timeout', number: 1, text: problem.message })
+    if (problem instanceof TimedOut) emit('error', { id: command.id, kind: 'Timeout', number: 1, retryable: true, text: problem.message })
     else emit('failed', { id: command.id, text: String(problem.stack) })
   }
 }

@@ -65,11 +65,14 @@ impl Asker {
     /// Takes a request in.
     pub(super) fn call(&mut self, io: &mut Io, id: u64, call: Call) {
         match (&mut self.talk, &mut self.pool) {
-            (Some(talk), Some(pool)) if talk.found_older && pool.is_stale() => {
-                talk.session.set_endpoint(pool.preferred());
-                talk.start(io, self.id, id, call);
+            (Some(talk), Some(pool)) if talk.found_older => {
+                if pool.is_stale(io) {
+                    talk.session.set_endpoint(pool.preferred());
+                    talk.start(io, self.id, id, call);
+                } else {
+                    pool.call(io, id, call);
+                }
             }
-            (Some(talk), Some(pool)) if talk.found_older => pool.call(io, id, call),
             (Some(talk), _) => talk.start(io, self.id, id, call),
             (None, Some(pool)) => pool.call(io, id, call),
             (None, None) => {

@@ -100,8 +100,20 @@ impl Pool {
         (self.version, self.preferred, self.stale) = (version, endpoint, false);
     }
 
-    /// Whether it is time to ask again what the broker speaks.
-    pub(super) fn is_stale(&self) -> bool {
+    /// Whether it is time to ask again what the broker speaks: also where the connection that would be used next broke
+    /// while nobody looked at it.
+    pub(super) fn is_stale(&mut self, io: &mut Io) -> bool {
+        if !self.stale
+            && let Some(index) = self.idle.last().copied()
+        {
+            let connection = &mut self.connections[index];
+            if connection.link.is_open() && connection.use_again(&self.options, self.version, self.preferred) {
+                self.stale = true;
+                let event = self.notices.lost(&self.options, self.preferred, "the connection was lost");
+                io.wakes.event(self.options.on_event.as_ref(), event);
+                io.timers.set(Owner::Connection(self.id, index), &mut connection.timer, None);
+            }
+        }
         self.stale
     }
 
@@ -428,11 +440,35 @@ mod tests {
     use crate::aio::outcome::{Reply, To};
     use crate::message::Message;
     use crate::options::RequestOptions;
+    use crate::proto::RoutingId;
     use crate::proto::client::ReplyMode;
     use crate::proto::session::Asked;
-    use crate::transport::{Frame, Incoming, Router};
+    use crate::transport::{Frame, Incoming, Interest, Poller, Router, Woken};
 
     use super::*;
+
+    /// Has the pool ask, answers, and gives the connection's name.
+    fn ask(router: &mut Router, pool: &mut Pool, io: &mut Io, id: u64) -> RoutingId {
+        let asked = Asked {
+            service: "echo".into(),
+            body: Message::from("hi"),
+            options: RequestOptions { deadline: Some(Duration::from_secs(20)), ..RequestOptions::default() },
+            mode: ReplyMode::Whole,
+            submitted: io.now,
+        };
+        pool.call(io, id, Call { asked, caller: Caller::new(To::Future(Arc::new(Reply::default())), None) });
+        let mut asker = None;
+        while pool.running.contains_key(&id) {
+            pool.ready(io, 0);
+            if let Incoming::Message { peer, .. } = router.try_recv().unwrap() {
+                let peer: RoutingId = peer.as_ref().into();
+                let reply = ["", "MDPC01", "echo", "hi"].map(|frame| Frame::from(Bytes::from(frame)));
+                router.send(&peer, Vec::from(reply)).unwrap();
+                asker = Some(peer);
+            }
+        }
+        asker.unwrap()
+    }
 
     #[test]
     fn a_connection_is_used_again_and_closed_when_it_has_been_idle_for_long() {
@@ -440,34 +476,28 @@ mod tests {
         let options = Arc::new(ClientOptions::new(&router.endpoints()[0]));
         let mut io = Io::new();
         let mut pool = Pool::new(1, options, Version::V01, 0);
-        let mut peers = Vec::new();
-        for id in 0..2 {
-            let asked = Asked {
-                service: "echo".into(),
-                body: Message::from("hi"),
-                options: RequestOptions { deadline: Some(Duration::from_secs(20)), ..RequestOptions::default() },
-                mode: ReplyMode::Whole,
-                submitted: io.now,
-            };
-            let call = Call { asked, caller: Caller::new(To::Future(Arc::new(Reply::default())), None) };
-            pool.call(&mut io, id, call);
-            while pool.running.contains_key(&id) {
-                pool.ready(&mut io, 0);
-                if let Incoming::Message { peer, .. } = router.try_recv().unwrap() {
-                    let peer: crate::proto::RoutingId = peer.as_ref().into();
-                    let reply = ["", "MDPC01", "echo", "hi"].map(|frame| Frame::from(Bytes::from(frame)));
-                    router.send(&peer, Vec::from(reply)).unwrap();
-                    peers.push(peer);
-                }
-            }
-        }
+        let peers = [0, 1].map(|id| ask(&mut router, &mut pool, &mut io, id));
         assert_eq!(peers[0], peers[1], "one connection served both");
-        assert!(pool.connections[0].link.is_open());
+        assert!(!pool.is_stale(&mut io) && pool.connections[0].link.is_open());
         io.now += IDLE_LIMIT;
         let mut due = Vec::new();
         io.timers.due(io.now, &mut due);
         assert_eq!(due, [Owner::Connection(1, 0)]);
         pool.connection_due(&mut io, 0);
         assert!(!pool.connections[0].link.is_open() && io.timers.next().is_none());
+    }
+
+    #[test]
+    fn an_idle_connection_that_broke_is_a_reason_to_ask_again_what_the_broker_speaks() {
+        let mut router = Router::bind(&["tcp://127.0.0.1:0".to_owned()], 1 << 20, 1 << 20).unwrap();
+        let options = Arc::new(ClientOptions::new(&router.endpoints()[0]));
+        let mut io = Io::new();
+        let mut pool = Pool::new(1, options, Version::V01, 0);
+        ask(&mut router, &mut pool, &mut io, 0);
+        drop(router);
+        let (dealer, _) = pool.connections[0].link.interest().unwrap();
+        let woken = Poller::default().poll([Interest::dealer(dealer, false)], Some(Duration::from_secs(30))).unwrap();
+        assert_ne!(woken, Woken::Timeout, "the break shows");
+        assert!(pool.is_stale(&mut io) && !pool.connections[0].link.is_open() && io.timers.next().is_none());
     }
 }

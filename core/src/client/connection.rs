@@ -119,7 +119,7 @@ impl Connection {
 
     /// Answers to earlier requests do no harm: they say what they answer. But after a while the connection may be gone.
     fn is_session_reusable(&mut self) -> bool {
-        if self.last_used.elapsed() >= SLICE {
+        if self.last_used.elapsed() >= SLICE.min(self.options.reconnect_min) {
             while self.receive().unwrap_or(false) {
                 // What is wanted done is done before the next message: it may be a fresh connection.
                 self.act();

@@ -117,6 +117,9 @@ impl Dealer {
         if let [only] = &frames[..]
             && only == CONNECTION_LOST
         {
+            // libzmq would connect again by itself and bring what is still unsent to whoever listens there by then, which
+            // may be a broker of another protocol.
+            self.socket.set_int(zmq_sys::ZMQ_LINGER, 0)?;
             return Ok(Received::Disconnected);
         }
         Ok(Received::Message(frames))

@@ -121,6 +121,39 @@ fn what_was_received_before_a_connection_broke_is_kept_and_the_break_is_reported
 }
 
 #[test]
+fn what_was_sent_on_a_broken_connection_reaches_nobody_else() {
+    for _ in 0..20 {
+        let (broker, endpoint) = router();
+        let pause = Duration::from_millis(1);
+        let linger = Duration::from_secs(60);
+        let patient = DealerOptions { linger, reconnect_min: pause, reconnect_max: pause, ..options() };
+        let dealer = Dealer::connect(&endpoint, &patient).unwrap();
+        send(&dealer, &frames(&[b"hello"]));
+        drop(broker);
+        while !matches!(recv(&dealer), Received::Disconnected) {}
+        send(&dealer, &frames(&[b"for the old broker"]));
+        drop(dealer);
+        let broker = loop {
+            // The old one's port is free as soon as libzmq has closed it.
+            if let Ok(broker) = Router::bind(std::slice::from_ref(&endpoint), 1 << 20, 1 << 20) {
+                break broker;
+            }
+        };
+        // A connection that lived on would be there by now: this many others are.
+        for _ in 0..50 {
+            let other = Dealer::connect(&endpoint, &options()).unwrap();
+            send(&other, &frames(&[b"for the new broker"]));
+            let first = loop {
+                if let Incoming::Message { frames, .. } = incoming(&broker) {
+                    break frames;
+                }
+            };
+            assert_eq!(first[0].as_ref(), b"for the new broker");
+        }
+    }
+}
+
+#[test]
 fn a_closed_connection_is_reported_on_both_sides() {
     let (mut broker, endpoint) = router();
     let dealer = Dealer::connect(&endpoint, &options()).unwrap();
