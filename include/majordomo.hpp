@@ -6,7 +6,7 @@
  *     std::cout << reply[0] << '\n';
  *
  *     majordomo::worker worker ("tcp://127.0.0.1:5555", "echo");
- *     worker.serve ([] (const majordomo::message &request) { return request.clone (); });
+ *     worker.serve ([] (majordomo::message request) { return request; });
  *
  * Everything that owns something can be moved and not copied, and lets go of it in its destructor. A failure is thrown as
  * majordomo::error, whose number and kind are those of every language; a destructor throws nothing. What is moved from may
@@ -722,8 +722,8 @@ public:
     /// No new request; recv gives nothing once the one in hand is answered. From any thread.
     void drain () { detail::check (mdwrk_drain (native ())); }
 
-    /// Answers each request with what `handler (const message &)` returns, a message or something that makes one, until the
-    /// worker is drained. A service_failure that the handler throws answers with its code and text, any other exception
+    /// Answers each request with what `handler (message &&)` returns, a message or something that makes one, until the
+    /// worker is drained; the handler may keep the request, or take it as `const message &`. A service_failure that the handler throws answers with its code and text, any other exception
     /// with code 500 and its text.
     template <typename Handler> void serve (Handler &&handler)
     {
@@ -732,7 +732,7 @@ public:
             std::string text = "an exception of unknown type";
             bool retryable = false;
             try {
-                reply (handler (static_cast<const message &> (*request)));
+                reply (handler (std::move (*request)));
                 continue;
             } catch (const service_failure &failure) {
                 code = failure.code ();
@@ -749,12 +749,18 @@ public:
 private:
     std::optional<message> receive (int wait_ms)
     {
-        detail::check (mdwrk_set_recv_timeout (native (), wait_ms));
+        if (wait_ms != wait_ms_) {
+            detail::check (mdwrk_set_recv_timeout (native (), wait_ms));
+            wait_ms_ = wait_ms;
+        }
         mdmsg_t *none = nullptr;
         if (mdmsg_t *request = mdwrk_recv (native (), &none))
             return message (request);
         return std::nullopt;
     }
+
+    /// How long mdwrk_recv waits at present: for ever at first.
+    int wait_ms_ = -1;
 };
 
 /// A request that an async_worker has in hand. Unanswered when it is destroyed, it fails for its client.

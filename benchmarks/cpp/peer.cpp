@@ -93,7 +93,7 @@ static void worker (const options &chosen)
     worker_options.prefetch = 512;
     majordomo::worker serving (chosen.endpoint, service, worker_options);
     std::cout << "{\"ready\":true}" << std::endl;
-    serving.serve ([] (const majordomo::message &request) { return request.clone (); });
+    serving.serve ([] (majordomo::message request) { return request; });
 }
 
 // One request at a time.

@@ -5,13 +5,12 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use majordomo::aio::{ClientEvent, Inbox, Part};
+use majordomo::aio::{ClientEvent, Inbox, Part, WorkerEventKind};
 use majordomo::{
     Broker, BrokerOptions, Client, ClientOptions, Message, Protocol, RequestOptions, Worker, WorkerOptions, aio,
 };
 
 use crate::measure::{Extent, Meter, RoundTrips};
-use crate::raw::joined;
 use crate::report::{self, Listening, Ready};
 
 /// The service of every worker here.
@@ -102,20 +101,40 @@ pub(crate) fn broker(arguments: &BrokerArguments) -> Result<()> {
 pub(crate) fn workers(arguments: &WorkerArguments) -> Result<()> {
     let options =
         WorkerOptions::new(&arguments.endpoint, SERVICE).prefetch(arguments.prefetch).protocol(arguments.protocol);
-    let workers: Vec<Worker> =
-        (0..arguments.workers).map(|_| Ok(Worker::with_options(options.clone())?)).collect::<Result<_>>()?;
+    if arguments.workers > 1 {
+        return many_workers(options, arguments.workers);
+    }
+    let worker = Worker::with_options(options)?;
     report::print(&Ready::NOW)?;
-    thread::scope(|scope| {
-        let threads: Vec<_> = workers.iter().map(|worker| scope.spawn(|| echo(worker))).collect();
-        threads.into_iter().try_for_each(|thread| joined(thread.join()))
-    })
-}
-
-fn echo(worker: &Worker) -> Result<()> {
-    for request in worker {
+    for request in &worker {
         request.reply(request.body().clone())?;
     }
     bail!("the worker has ended")
+}
+
+/// Asynchronous workers, whose requests come to one inbox.
+fn many_workers(options: WorkerOptions, count: usize) -> Result<()> {
+    let worker_thread = thread::current();
+    let inbox = Inbox::new(move || worker_thread.unpark());
+    let options = options.concurrency(512);
+    let _workers: Vec<_> = (0..count)
+        .map(|token| Ok(aio::Worker::with_inbox(options.clone(), &inbox, token as u64)?))
+        .collect::<Result<_>>()?;
+    report::print(&Ready::NOW)?;
+    let mut batch = Vec::new();
+    loop {
+        inbox.drain(&mut batch);
+        if batch.is_empty() {
+            thread::park();
+        }
+        for event in batch.drain(..) {
+            match event.kind {
+                WorkerEventKind::Request(request) => request.reply(request.body().clone())?,
+                WorkerEventKind::Cancelled { .. } => {}
+                WorkerEventKind::Closed(_) => bail!("a worker has ended"),
+            }
+        }
+    }
 }
 
 /// Measures and prints what it measured.

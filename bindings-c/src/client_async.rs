@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use foldhash::fast::FixedState;
 use majordomo::aio::{Client, ClientEvent, Inbox, Part, Ticket};
 use majordomo::{ClientOptions, Error, ErrorKind, Message, RequestOptions, Result};
 
@@ -39,7 +40,7 @@ struct State {
     /// Made by the first request.
     client: Option<Client>,
     last_ticket: i64,
-    pending: HashMap<u64, Ticket>,
+    pending: HashMap<u64, Ticket, FixedState>,
     /// Outcomes that nobody has received yet.
     ready: VecDeque<Outcome>,
     /// Memory for the events of a batch.
@@ -83,7 +84,7 @@ pub unsafe extern "C" fn mdcli_async_new(broker: *const c_char, verbose: c_int) 
             request_options: RequestOptions::default(),
             client: None,
             last_ticket: 0,
-            pending: HashMap::new(),
+            pending: HashMap::default(),
             ready: VecDeque::new(),
             batch: Vec::new(),
             waiting: 0,

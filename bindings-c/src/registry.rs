@@ -1,11 +1,11 @@
 //! Handles: what C holds is a token, never an address, so any value it passes can be checked before it is used.
 //!
-//! A token is a number that is never given twice, with the type in its low bits. A NULL, a stale copy of a destroyed
-//! handle, a handle of another type and a stray pointer are thereby told apart, and none of them is dereferenced.
+//! A token names a place in a table and the how-manieth handle that the place has had, with the type in its low bits. So it
+//! is never given twice, and a NULL, a stale copy of a destroyed handle, a handle of another type and a stray pointer are
+//! told apart; none of them is dereferenced.
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, TryLockError};
@@ -15,7 +15,12 @@ use majordomo::{Error, ErrorKind, Result};
 /// The type names by tag; a tag is an index into this.
 const NAMES: [&str; 8] = ["", "mdmsg_t", "mdcli_t", "mdcli_async_t", "mdwrk_t", "mdwrk_async_t", "mdreq_t", "mdbrk_t"];
 const TAG_BITS: u32 = 4;
-const SHARD_COUNT: usize = 16;
+const SHARD_BITS: u32 = 4;
+const SHARD_COUNT: usize = 1 << SHARD_BITS;
+/// Of a place in its shard; what is above them counts the place's handles.
+const PLACE_BITS: u32 = 24;
+const MOST_USES: usize = usize::MAX >> (TAG_BITS + SHARD_BITS + PLACE_BITS);
+const _: () = assert!(usize::BITS == 64, "a token has no room for what it counts");
 
 /// Something that C holds a handle of.
 pub(crate) trait Handle: Any + Send + Sync {
@@ -31,6 +36,7 @@ pub(crate) trait Handle: Any + Send + Sync {
 }
 
 struct Entry {
+    token: usize,
     object: Arc<dyn Any + Send + Sync>,
     /// The value of [`FORKS`] when the handle was made.
     forks: usize,
@@ -42,12 +48,69 @@ impl Entry {
     }
 }
 
-// A tree, whose nodes are found by their first byte: a leak checker takes a hash table, which points into its middle, for
-// possibly lost.
-type Shard = BTreeMap<usize, Entry>;
+/// A table of handles.
+struct Shard {
+    places: Vec<Place>,
+    /// Places without a handle, to be used again.
+    free: Vec<usize>,
+}
 
-static SHARDS: [Mutex<Shard>; SHARD_COUNT] = [const { Mutex::new(BTreeMap::new()) }; SHARD_COUNT];
-static NEXT: AtomicUsize = AtomicUsize::new(1);
+struct Place {
+    /// How many handles it has had.
+    used: usize,
+    entry: Option<Entry>,
+}
+
+impl Shard {
+    const EMPTY: Mutex<Shard> = Mutex::new(Shard { places: Vec::new(), free: Vec::new() });
+
+    /// A token for the object.
+    #[expect(clippy::panic, reason = "a shard of 16 million handles is out of memory; the guard makes an error of it")]
+    fn insert(&mut self, shard: usize, tag: usize, object: Arc<dyn Any + Send + Sync>, forks: usize) -> usize {
+        let place = self.free.pop().unwrap_or_else(|| {
+            if self.places.len() >> PLACE_BITS == 0 {
+                self.places.push(Place { used: 0, entry: None });
+            }
+            self.places.len() - 1
+        });
+        match self.places.get_mut(place).filter(|slot| slot.entry.is_none() && slot.used < MOST_USES) {
+            Some(slot) => {
+                slot.used += 1;
+                let token = (((((slot.used << PLACE_BITS) | place) << SHARD_BITS) | shard) << TAG_BITS) | tag;
+                slot.entry = Some(Entry { token, object, forks });
+                token
+            }
+            None => panic!("there are as many handles as tokens can name"),
+        }
+    }
+
+    fn place_of(token: usize) -> usize {
+        (token >> (TAG_BITS + SHARD_BITS)) & ((1 << PLACE_BITS) - 1)
+    }
+
+    fn get(&self, token: usize) -> Option<&Entry> {
+        self.places.get(Shard::place_of(token))?.entry.as_ref().filter(|entry| entry.token == token)
+    }
+
+    fn remove(&mut self, token: usize) -> Option<Entry> {
+        let place = Shard::place_of(token);
+        let slot = self.places.get_mut(place)?;
+        let entry = slot.entry.take_if(|entry| entry.token == token)?;
+        // A place whose numbers are used up stays empty.
+        if slot.used < MOST_USES {
+            self.free.push(place);
+        }
+        Some(entry)
+    }
+
+    fn len(&self) -> usize {
+        self.places.iter().filter(|place| place.entry.is_some()).count()
+    }
+}
+
+static SHARDS: [Mutex<Shard>; SHARD_COUNT] = [Shard::EMPTY; SHARD_COUNT];
+/// Spreads handles over the shards.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
 /// How often this process is a child of the one that loaded the library: 0, or more after `fork`.
 static FORKS: AtomicUsize = AtomicUsize::new(0);
 
@@ -55,9 +118,9 @@ static FORKS: AtomicUsize = AtomicUsize::new(0);
 pub(crate) fn insert<H: Handle>(object: H) -> *mut H::Opaque {
     static HOOKS: Once = Once::new();
     HOOKS.call_once(watch_forks);
-    let token = (NEXT.fetch_add(1, Ordering::Relaxed) << TAG_BITS) | H::TAG;
-    let entry = Entry { object: Arc::new(object), forks: FORKS.load(Ordering::Relaxed) };
-    lock(token).insert(token, entry);
+    let shard = NEXT.fetch_add(1, Ordering::Relaxed) % SHARD_COUNT;
+    let forks = FORKS.load(Ordering::Relaxed);
+    let token = lock_shard(shard).insert(shard, H::TAG, Arc::new(object), forks);
     std::ptr::without_provenance_mut(token)
 }
 
@@ -65,7 +128,7 @@ pub(crate) fn insert<H: Handle>(object: H) -> *mut H::Opaque {
 pub(crate) fn get<H: Handle>(handle: *mut H::Opaque) -> Result<Arc<H>> {
     let token = check::<H>(handle)?;
     let shard = lock(token);
-    let entry = shard.get(&token).ok_or_else(destroyed::<H>)?;
+    let entry = shard.get(token).ok_or_else(destroyed::<H>)?;
     if entry.is_foreign::<H>() {
         return Err(Error::new(
             ErrorKind::Closed,
@@ -79,7 +142,7 @@ pub(crate) fn get<H: Handle>(handle: *mut H::Opaque) -> Result<Arc<H>> {
 /// its threads are not in this process, so there is nothing to end.
 pub(crate) fn remove<H: Handle>(handle: *mut H::Opaque) -> Result<Option<Arc<H>>> {
     let token = check::<H>(handle)?;
-    let entry = lock(token).remove(&token).ok_or_else(destroyed::<H>)?;
+    let entry = lock(token).remove(token).ok_or_else(destroyed::<H>)?;
     if entry.is_foreign::<H>() { Ok(None) } else { downcast(entry.object).map(Some) }
 }
 
@@ -115,7 +178,7 @@ fn check<H: Handle>(handle: *mut H::Opaque) -> Result<usize> {
     if tag == H::TAG {
         return Ok(token);
     }
-    let given = NAMES.get(tag).filter(|_| lock(token).contains_key(&token)).unwrap_or(&"something that is no handle");
+    let given = NAMES.get(tag).filter(|_| lock(token).get(token).is_some()).unwrap_or(&"something that is no handle");
     Err(invalid(format!("{given} was given in place of a {} *", name::<H>())))
 }
 
@@ -132,8 +195,12 @@ fn invalid(context: String) -> Error {
 }
 
 fn lock(token: usize) -> MutexGuard<'static, Shard> {
-    // A poisoned shard is still a whole map: nothing in this file panics between two changes of it.
-    SHARDS[(token >> TAG_BITS) % SHARD_COUNT].lock().unwrap_or_else(PoisonError::into_inner)
+    lock_shard((token >> TAG_BITS) % SHARD_COUNT)
+}
+
+fn lock_shard(shard: usize) -> MutexGuard<'static, Shard> {
+    // A poisoned shard is still a whole table: nothing in this file panics between two changes of it.
+    SHARDS[shard].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 thread_local! {
