@@ -11,8 +11,9 @@
 
 mod attack;
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -37,10 +38,13 @@ struct Hub {
     process: Child,
     endpoint: String,
     resident: usize,
+    log: PathBuf,
 }
 
 impl Hub {
-    fn start() -> Hub {
+    fn start(name: &str) -> Hub {
+        // A file, not a pipe: one that nobody reads would stop a broker that logs too much, instead of failing the test.
+        let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("floods-{name}.log"));
         let limits = [
             ("--max-queued", 10_000),
             ("--max-queued-bytes", MAX_QUEUED_BYTES),
@@ -54,13 +58,13 @@ impl Hub {
             .args(["--bind", "tcp://127.0.0.1:0"])
             .args(limits.map(|(name, value)| format!("{name}={value}")))
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let endpoint = line.trim().strip_prefix("listening on ").unwrap().to_owned();
-        let mut hub = Hub { process, endpoint, resident: 0 };
+        let mut hub = Hub { process, endpoint, resident: 0, log };
         hub.resident = hub.memory("VmRSS");
         hub
     }
@@ -76,9 +80,14 @@ impl Hub {
     fn end(mut self) -> String {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        let mut log = String::new();
-        self.process.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-        log
+        fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -120,7 +129,7 @@ impl Drop for Closing<'_> {
 /// Floods a broker while others ask it; what came of it, and the broker's log.
 fn flood(flood: Flood, ordinary: usize, full: usize) -> (Aftermath, String) {
     let count = if std::env::var("FLOODS").is_ok_and(|value| value == "full") { full } else { ordinary };
-    let hub = Hub::start();
+    let hub = Hub::start(&flood.name());
     let stop = AtomicBool::new(false);
     let after = thread::scope(|scope| {
         let others = scope.spawn(|| bystander(&hub.endpoint, &stop));
@@ -199,7 +208,7 @@ fn half_open_connections_by_the_thousand_cost_nobody_else_an_answer() {
 /// One client has a thousand requests waiting when another one comes: it is served next, not last.
 #[test]
 fn one_greedy_client_does_not_starve_others() {
-    let hub = Hub::start();
+    let hub = Hub::start("starve");
     let worker = Worker::connect(&hub.endpoint, "scarce").unwrap();
     let greedy = majordomo::aio::Client::connect(&hub.endpoint).unwrap();
     let modest = Client::connect(&hub.endpoint).unwrap();
