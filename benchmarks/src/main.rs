@@ -3,7 +3,11 @@
 //! They print lines of JSON: where they listen, that they are ready, or what they measured. Their peers in the other
 //! languages take the same options and print the same lines.
 
+#[path = "../../cli/tests/floods/attack.rs"]
+#[allow(dead_code, clippy::expect_used, reason = "it is written for tests, which look at what a flood has led to")]
+mod attack;
 mod flood;
+mod hostile;
 mod idle;
 mod majordomo_peers;
 mod measure;
@@ -50,6 +54,8 @@ enum Role {
     Watch(process::Arguments),
     /// A client that sends everything before it reads the first reply
     Flood(flood::Arguments),
+    /// A peer that floods a broker until it is ended
+    Hostile(hostile::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -77,5 +83,6 @@ fn run(role: Role) -> Result<()> {
         Role::IdleWorkers(arguments) => idle::run(&arguments),
         Role::Watch(arguments) => process::watch(&arguments),
         Role::Flood(arguments) => flood::run(&arguments),
+        Role::Hostile(arguments) => hostile::run(&arguments),
     }
 }

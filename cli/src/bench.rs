@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &Arguments, connection: &Connection, json: bool) ->
     let stop = signals::stop_flag()?;
     let worker = Stop::new();
     let options = WorkerOptions::new(endpoints, &arguments.service)
-        .protocol(connection.protocol)
+        .protocol(connection.protocol()?)
         .prefetch(arguments.outstanding.min(512) as usize);
     if arguments.echo {
         options.validate()?;
@@ -89,14 +89,14 @@ fn measure(
     stop: &AtomicBool,
 ) -> Result<Figures, Failure> {
     let mut figures = Figures::new(arguments)?;
-    let spoken = Arc::new(Mutex::new(connection.protocol));
+    let spoken = Arc::new(Mutex::new(connection.protocol()?));
     let heard = spoken.clone();
     let hook = EventHook::new(move |event| {
         if let ConnectionEvent::Connected { protocol, .. } = event {
             *heard.lock().unwrap_or_else(PoisonError::into_inner) = *protocol;
         }
     });
-    let options = connection.options(endpoints).max_in_flight(arguments.outstanding as usize).on_event(hook);
+    let options = connection.options(endpoints)?.max_in_flight(arguments.outstanding as usize).on_event(hook);
     let mut load = Load::new(Client::with_options(options)?, arguments);
     // One request by itself: it tells whether there is a broker and a service, and makes the connection.
     load.submit(0);

@@ -3,6 +3,7 @@
 //! They have arguments, logging and exit statuses of their own; what a broker or a client does is the library's business.
 
 mod bench;
+mod conform;
 mod mdbroker;
 mod mdctl;
 mod report;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -11,13 +12,15 @@ use majordomo::{Client, ClientOptions, Error, ErrorKind, Message, Properties, Pr
 use serde_json::{Value, json};
 
 use crate::bench;
+use crate::conform::{self, Audience, Finding, Verdict, Versions};
 use crate::report;
 use crate::table;
 
 /// Asks a Majordomo broker, or a service behind it.
 ///
 /// Exit status: 0 for an answer; 1 for a failure; 2 for wrong arguments; 3 when no broker could be reached or no answer
-/// came in time; 4 when the service reported a failure of its own, which is printed.
+/// came in time; 4 when the service reported a failure of its own, which is printed. Of `conform`: 0 where every rule that
+/// could be judged is kept, 1 where one is broken, 2 where nothing could be judged.
 #[derive(Parser)]
 #[command(name = "mdctl", version)]
 struct Arguments {
@@ -44,9 +47,24 @@ pub(crate) struct Connection {
     /// How often the request is sent at most
     #[arg(long, value_name = "N", default_value_t = 3, global = true)]
     pub(crate) retries: u32,
-    /// Protocol: auto (the best that both sides know), 0.1, 0.2 or x1
+    /// Protocol: auto (the best that both sides know), 0.1, 0.2 or x1; of conform: 0.1, 0.2 or all
     #[arg(long, value_name = "VERSION", default_value = "auto", global = true)]
-    pub(crate) protocol: Protocol,
+    protocol: Spoken,
+}
+
+/// What `--protocol` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    One(Protocol),
+    All,
+}
+
+impl FromStr for Spoken {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Spoken, Error> {
+        if text == "all" { Ok(Spoken::All) } else { text.parse().map(Spoken::One) }
+    }
 }
 
 #[derive(Subcommand)]
@@ -80,6 +98,9 @@ enum Command {
     Stats,
     /// Measure a running broker: as many answers as possible, with a fixed number of requests outstanding
     Bench(bench::Arguments),
+    /// Judge any broker of MDP/0.1 and 0.2 by the specifications and by the defects that earlier brokers had, one line for
+    /// each rule. The broker must be one that may be disturbed
+    Conform(conform::Arguments),
 }
 
 /// What ends the program other than by success.
@@ -91,6 +112,10 @@ pub(crate) enum Failure {
     Library(Error),
     /// So many measured requests failed.
     Requests(u64),
+    /// A judged broker broke so many rules.
+    Broken(usize),
+    /// A broker could not be judged.
+    Unjudged(String),
 }
 
 impl From<Error> for Failure {
@@ -127,6 +152,14 @@ impl Failure {
                 report::complain("mdctl", &format!("{count} requests failed"));
                 ExitCode::FAILURE
             }
+            Failure::Broken(count) => {
+                report::complain("mdctl", &format!("{count} rules are broken"));
+                ExitCode::FAILURE
+            }
+            Failure::Unjudged(why) => {
+                report::complain("mdctl", &format!("the broker could not be judged: {why}"));
+                ExitCode::from(report::USAGE)
+            }
             Failure::Library(error) => {
                 report::complain("mdctl", error);
                 ExitCode::from(match error.kind() {
@@ -141,10 +174,12 @@ impl Failure {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    if let Command::Bench(bench) = &arguments.command {
-        return bench::run(bench, &arguments.connection, arguments.json);
+    match &arguments.command {
+        Command::Bench(bench) => return bench::run(bench, &arguments.connection, arguments.json),
+        Command::Conform(conform) => return judge(conform, &arguments.connection, arguments.json),
+        _ => {}
     }
-    let client = Client::with_options(arguments.connection.options(&arguments.connection.broker))?;
+    let client = Client::with_options(arguments.connection.options(&arguments.connection.broker)?)?;
     match &arguments.command {
         Command::Request { service, body, max_attempts, fail_fast, properties, raw } => {
             let body = read_body(body)?.with_properties(read_properties(properties)?);
@@ -155,17 +190,66 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Services => show(arguments, &client, "mmi.services"),
         Command::Workers => show(arguments, &client, "mmi.workers"),
         Command::Stats => show(arguments, &client, "mmi.stats"),
-        Command::Bench(_) => Ok(()),
+        Command::Bench(_) | Command::Conform(_) => Ok(()),
     }
 }
 
 impl Connection {
     /// The options of a client of the broker at `endpoints`.
-    pub(crate) fn options(&self, endpoints: &str) -> ClientOptions {
-        ClientOptions::new(endpoints)
-            .timeout(Duration::from_millis(self.timeout_ms))
-            .retries(self.retries)
-            .protocol(self.protocol)
+    pub(crate) fn options(&self, endpoints: &str) -> Result<ClientOptions, Failure> {
+        let options = ClientOptions::new(endpoints).timeout(Duration::from_millis(self.timeout_ms));
+        Ok(options.retries(self.retries).protocol(self.protocol()?))
+    }
+
+    /// The protocol that a client or worker is to speak.
+    pub(crate) fn protocol(&self) -> Result<Protocol, Failure> {
+        match self.protocol {
+            Spoken::One(protocol) => Ok(protocol),
+            Spoken::All => Err(Failure::Usage("--protocol all is for conform".into())),
+        }
+    }
+
+    /// The versions to judge a broker by.
+    fn versions(&self) -> Result<Versions, Failure> {
+        match self.protocol {
+            Spoken::All | Spoken::One(Protocol::Auto) => Ok(Versions::All),
+            Spoken::One(Protocol::V01) => Ok(Versions::V01),
+            Spoken::One(Protocol::V02) => Ok(Versions::V02),
+            Spoken::One(_) => Err(Failure::Usage("conform judges 0.1 and 0.2".into())),
+        }
+    }
+}
+
+/// Judges a broker and tells what was found.
+fn judge(arguments: &conform::Arguments, connection: &Connection, json: bool) -> Result<(), Failure> {
+    struct Lines {
+        silent: bool,
+        failure: Option<Failure>,
+    }
+    impl Audience for Lines {
+        fn tell(&mut self, finding: &Finding) {
+            if !self.silent && self.failure.is_none() {
+                self.failure = print(format!("{}\n", finding.line()).as_bytes()).err();
+            }
+        }
+    }
+    let mut lines = Lines { silent: json, failure: None };
+    let patience = Duration::from_millis(connection.timeout_ms);
+    let report = conform::run(arguments, connection.versions()?, patience, &mut lines);
+    if let Some(failure) = lines.failure {
+        return Err(failure);
+    }
+    if json {
+        print_json(&report.to_json())?;
+    } else {
+        let [passed, failed, skipped] =
+            [Verdict::Pass, Verdict::Fail, Verdict::Skip].map(|verdict| report.count(verdict));
+        print(format!("{passed} passed, {failed} failed, {skipped} skipped\n").as_bytes())?;
+    }
+    match (report.unjudged, report.findings.iter().filter(|finding| finding.verdict == Verdict::Fail).count()) {
+        (Some(why), _) => Err(Failure::Unjudged(why)),
+        (None, 0) => Ok(()),
+        (None, count) => Err(Failure::Broken(count)),
     }
 }
 

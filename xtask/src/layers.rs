@@ -25,6 +25,9 @@ const IMPURE: [&str; 10] = [
 /// What only the transport may know.
 const TRANSPORT: [&str; 2] = ["zmq::", "zmq_sys"];
 
+/// What a judge of the library must not know.
+const LIBRARY: [&str; 1] = ["majordomo::"];
+
 /// Fails with every line that breaks a layer.
 pub(crate) fn check(project: &Project) -> Result<()> {
     let core = project.path("core/src");
@@ -44,7 +47,8 @@ pub(crate) fn check(project: &Project) -> Result<()> {
             );
         }
     }
-    for binding in ["bindings-python", "bindings-node", "bindings-c", "cli"] {
+    breaches.extend(conform(project)?);
+    for binding in ["bindings-python", "bindings-node", "bindings-c"] {
         let manifest = project.path(binding).join("Cargo.toml");
         let text = fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
         for (number, line) in text.lines().enumerate() {
@@ -57,6 +61,34 @@ pub(crate) fn check(project: &Project) -> Result<()> {
         bail!("{} breaches of the layers:\n{}", breaches.len(), breaches.join("\n"));
     }
     Ok(())
+}
+
+/// `mdctl conform` judges any broker by its own reading of the protocols, as a peer of its own: it alone in `cli` may use
+/// libzmq, and it may not use the library, which would find itself right.
+fn conform(project: &Project) -> Result<Vec<String>> {
+    let cli = project.path("cli/src");
+    let kit = cli.join("conform");
+    let mut breaches = Vec::new();
+    let mut judged = 0;
+    for entry in WalkDir::new(&cli).sort_by_file_name() {
+        let file = entry?.into_path();
+        if file.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let inside = file.starts_with(&kit);
+        judged += usize::from(inside);
+        let (words, rule) = if inside {
+            (&LIBRARY[..], "the kit judges by itself")
+        } else {
+            (&TRANSPORT[..], "faces know the core only, conform is a peer of its own")
+        };
+        breaches.extend(mentions(&text, words).into_iter().map(|found| told(project, &file, found, rule)));
+    }
+    if judged == 0 {
+        bail!("{} has no Rust files", kit.display());
+    }
+    Ok(breaches)
 }
 
 fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -103,7 +135,7 @@ fn told(project: &Project, file: &Path, (line, word): (usize, &str), rule: &str)
 
 #[cfg(test)]
 mod tests {
-    use super::{IMPURE, TRANSPORT, mentions, without_tests};
+    use super::{IMPURE, LIBRARY, TRANSPORT, mentions, without_tests};
     use std::path::Path;
 
     #[test]
@@ -111,6 +143,7 @@ mod tests {
         assert_eq!(mentions("fn f() {\n    let now = Instant::now();\n}", &IMPURE), [(2, "Instant::now")]);
         assert_eq!(mentions("use std::time::{Duration, SystemTime};", &IMPURE), [(1, "SystemTime")]);
         assert_eq!(mentions("use zmq::Socket;", &TRANSPORT), [(1, "zmq::")]);
+        assert_eq!(mentions("use majordomo::proto::mdp;", &LIBRARY), [(1, "majordomo::")]);
     }
 
     #[test]

@@ -12,8 +12,12 @@ use crate::transport::{Frame, Incoming, Interest, Poller, Router, Sent, give_bac
 
 use super::{Shared, State};
 
-/// How many messages are read before what they caused is sent.
+/// How many messages are read before what they caused is sent, at most.
 const BATCH: usize = 256;
+/// After so many messages the clock is looked at, and once they have taken this long what they caused is sent: others shall
+/// not wait for a batch of costly ones.
+const LOOK: usize = 16;
+const LONGEST_BATCH: Duration = Duration::from_micros(100);
 /// Timers wait until everything received is read, because a heartbeat may be among it; but under a flood no longer than
 /// this many batches. libzmq reads from its peers in turns, so by then each has been heard.
 const BATCHES_BEFORE_TIMERS: usize = 64;
@@ -94,7 +98,10 @@ impl Driver {
     /// Reads a batch; whether nothing more is there.
     fn receive(&mut self) -> Result<bool> {
         let now = Instant::now();
-        for _ in 0..BATCH {
+        for number in 1..=BATCH {
+            if number % LOOK == 0 && now.elapsed() > LONGEST_BATCH {
+                break;
+            }
             match self.router.try_recv()? {
                 Incoming::Nothing => return Ok(true),
                 Incoming::Message { peer, frames } => self.machine.handle_message(now, peer.as_ref(), frames),

@@ -15,6 +15,9 @@ use crate::wait::{Check, SLICE, Wake, keep_waiting};
 
 use driver::Driver;
 
+/// What the frames of one message may cost beside their bytes, with air.
+const FRAMES: usize = 128 << 10;
+
 /// A broker that runs on a thread of its own. Dropping it stops it.
 ///
 /// ```
@@ -65,8 +68,10 @@ impl Broker {
     pub fn with_options(options: BrokerOptions) -> Result<Broker> {
         options.validate()?;
         let origin = Origin::here();
-        let longest_outbox = options.max_queued_bytes.max(options.max_message_bytes);
-        let router = Router::bind(&options.bind, options.max_message_bytes, longest_outbox)?;
+        // Whatever the limit: one message of the largest size must be able to wait for a reader that is slow for a moment.
+        let largest = options.max_message_bytes.saturating_add(options.max_message_bytes / 4).saturating_add(FRAMES);
+        let backlog = options.max_queued_bytes.max(largest);
+        let router = Router::bind(&options.bind, options.max_message_bytes, backlog)?;
         let endpoints = router.endpoints().to_vec();
         let shared =
             Arc::new(Shared { waker: Waker::new()?, state: Mutex::new(State::default()), ended: Condvar::new() });

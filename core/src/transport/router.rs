@@ -17,6 +17,10 @@ const PEER_GONE: &[u8] = b"\0majordomo: peer gone";
 /// What one frame costs besides its bytes, so that a message of a million empty frames is not free.
 const FRAME_COST: usize = 64;
 
+/// So many times what is left for all may wait for one peer: eight ninths of it where nobody else is slow. The queues of
+/// services are shared in the same way.
+const SHARE: usize = 8;
+
 type Frames = proto::Frames<Frame>;
 
 /// A socket that many peers connect to. It never waits and never drops: what a slow peer does not take yet is kept in
@@ -25,8 +29,8 @@ pub(crate) struct Router {
     socket: Socket,
     endpoints: Vec<String>,
     max_message_bytes: usize,
-    /// How many bytes may wait for one peer before it counts as lost.
-    max_outbox_bytes: usize,
+    /// How many bytes may wait for all peers together. A peer that takes more than its share of it counts as lost.
+    max_backlog_bytes: usize,
     outboxes: HashMap<RoutingId, Outbox>,
     /// Peers that lost messages and are still connected. They get nothing more: a conversation with a hole in it would
     /// pass for a whole one.
@@ -78,7 +82,7 @@ impl Router {
     ///
     /// # Errors
     /// `InvalidArgument`, `Denied` or `Internal`, naming the endpoint.
-    pub(crate) fn bind(endpoints: &[String], max_message_bytes: usize, max_outbox_bytes: usize) -> Result<Router> {
+    pub(crate) fn bind(endpoints: &[String], max_message_bytes: usize, max_backlog_bytes: usize) -> Result<Router> {
         let shared = endpoints.iter().any(|endpoint| endpoint.starts_with("inproc://"));
         let context = if shared { Context::shared()? } else { Context::private()? };
         let socket = Socket::new(zmq::ROUTER, context)?;
@@ -94,7 +98,7 @@ impl Router {
             socket,
             endpoints,
             max_message_bytes,
-            max_outbox_bytes,
+            max_backlog_bytes,
             outboxes: HashMap::new(),
             cut: HashSet::new(),
             backlog: Backlog::default(),
@@ -152,12 +156,7 @@ impl Router {
         {
             let bytes = size(&frames);
             outbox.push(&mut self.backlog, frames, bytes);
-            if outbox.bytes > self.max_outbox_bytes {
-                let lost = self.forget(to);
-                self.cut.insert(to.clone());
-                return Ok(Sent::Lost(lost));
-            }
-            return Ok(Sent::Accepted);
+            return Ok(self.cut_greedy(to));
         }
         match send(&self.socket, to, frames)? {
             Attempt::Taken => Ok(Sent::Accepted),
@@ -165,9 +164,22 @@ impl Router {
             Attempt::Full(frames) => {
                 let bytes = size(&frames);
                 self.outboxes.entry(to.clone()).or_default().push(&mut self.backlog, frames, bytes);
-                Ok(Sent::Accepted)
+                Ok(self.cut_greedy(to))
             }
         }
+    }
+
+    /// Gives a peer up that lets more wait than its share: so many times what is left for all others.
+    fn cut_greedy(&mut self, to: &RoutingId) -> Sent {
+        let waits = self.outboxes.get(to).map_or(0, |outbox| outbox.bytes);
+        let left = self.max_backlog_bytes.saturating_sub(self.backlog.bytes);
+        if waits <= left.saturating_mul(SHARE) {
+            return Sent::Accepted;
+        }
+        log::warn!("a peer that has left {waits} bytes unread gets nothing more");
+        let lost = self.forget(to);
+        self.cut.insert(to.clone());
+        Sent::Lost(lost)
     }
 
     /// Tries again what waits for slow peers; the peers that are gone, with the messages that did not go out.

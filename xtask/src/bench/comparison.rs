@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::contender::{Contender, Load, Protocol, Tool};
+use super::contender::{Contender, Flood, Load, Protocol, Tool};
 use super::figures::Quantity;
 use crate::project::Language;
 
@@ -61,6 +61,10 @@ pub(crate) fn all() -> Vec<Comparison> {
     let idle = |workers, services| Contender::IdleWorkers { workers, services };
     let ratio = |name, quantity, of, to, target| Comparison { name, quantity, of, to: Some(to), target: Some(target) };
     let figure = |name, quantity, of, target| Comparison { name, quantity, of, to: None, target };
+    let flood = |kind, count| {
+        let flooded = Contender::Flooded(Flood { kind, count });
+        ratio("flood", Median, flooded, rust(Load::RoundTrip), AtMost(2.0))
+    };
 
     vec![
         ratio("pipelined-11B", Rate, rust(SMALL), raw(SMALL), AtLeast(0.60)),
@@ -86,6 +90,15 @@ pub(crate) fn all() -> Vec<Comparison> {
         figure("memory-queued", Kept, Contender::Queue, Some(AtMost(14e6))),
         figure("burst", Lost, Contender::Burst, Some(AtMost(0.0))),
         figure("burst", Peak, Contender::Burst, Some(AtMost(super::contender::BURST_BYTES as f64))),
+        flood("messages", 100_000),
+        flood("session", 20_000),
+        flood("services", 100_000),
+        flood("ready", 20_000),
+        flood("workers", 200),
+        flood("deaf", 100_000),
+        flood("bytes", 100_000),
+        flood("huge", 20),
+        flood("halfopen", 2000),
         figure("instructions", BrokerInstructions, Contender::Instructions, None),
         figure("instructions", ClientInstructions, Contender::Instructions, None),
         figure("instructions", WorkerInstructions, Contender::Instructions, None),

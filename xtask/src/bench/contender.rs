@@ -36,7 +36,18 @@ pub(crate) enum Contender {
     Queue,
     /// Requests that are all sent before the first reply is read.
     Burst,
+    /// A client with one request at a time, while somebody else floods the broker.
+    Flooded(Flood),
     Instructions,
+}
+
+/// What a hostile peer does too much of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Flood {
+    /// What `majordomo-bench hostile` calls it.
+    pub(crate) kind: &'static str,
+    /// How often it does so before it begins anew.
+    pub(crate) count: u32,
 }
 
 /// How clients behave.
@@ -93,6 +104,7 @@ impl Contender {
             Contender::IdleWorkers { workers, services } => format!("{workers} idle workers of {services} services"),
             Contender::Queue => "queue without a worker".to_owned(),
             Contender::Burst => "burst".to_owned(),
+            Contender::Flooded(flood) => format!("one at a time, during a flood: {}", flood.kind),
             Contender::Instructions => "instructions".to_owned(),
         }
     }
@@ -114,6 +126,7 @@ impl Contender {
             Contender::IdleWorkers { workers, services } => idle_workers(stand, *workers, *services),
             Contender::Queue => queue(stand),
             Contender::Burst => burst(stand),
+            Contender::Flooded(flood) => flooded(stand, *flood),
             Contender::Instructions => instructions::measure(stand),
         }
     }
@@ -262,6 +275,16 @@ fn burst(stand: &Stand<'_>) -> Result<Sample> {
     let peak = stand.watch(listening.pid, "0")?.peak;
     let lost = (result.sent - result.answered) as f64;
     Ok(Sample::from([(Quantity::Lost, lost), (Quantity::Peak, peak - before)]))
+}
+
+fn flooded(stand: &Stand<'_>, flood: Flood) -> Result<Sample> {
+    let mut broker = Peer::start(stand.program("broker"))?;
+    let listening: Listening = broker.line()?;
+    let protocol = ["--protocol", &stand.protocol];
+    let _worker = Peer::start_ready(stand.program("worker").args(["--endpoint", &listening.workers]).args(protocol))?;
+    let hostile = stand.program("hostile").args(["--endpoint", &listening.endpoint, "--kind", flood.kind]);
+    let _hostile = Peer::start_ready(hostile.args(["--count", &flood.count.to_string()]))?;
+    client(stand.program("round-trip").args(["--endpoint", &listening.endpoint]).args(protocol))
 }
 
 fn flood(stand: &Stand<'_>, listening: &Listening) -> Run {

@@ -4,6 +4,8 @@ use std::collections::hash_map::Entry;
 use std::num::NonZeroU64;
 use std::time::Instant;
 
+use log::Level;
+
 use crate::error::ErrorKind;
 use crate::proto::frame::{Frame, Frames};
 use crate::proto::mdp::{self, ToWorker};
@@ -41,8 +43,9 @@ impl<F: Frame> Broker<F> {
         } else if entry.is_none() && self.services.len() >= config.max_services {
             return full("max_services is reached");
         }
+        // What slow readers leave unread takes bytes of everybody, but no places: it is not a request.
         let left = Load {
-            requests: config.max_queued.saturating_sub(self.queued + self.backlog),
+            requests: config.max_queued.saturating_sub(self.queued),
             bytes: config.max_queued_bytes.saturating_sub(self.queued_bytes + self.backlog_bytes),
         };
         let load = entry.map_or(Load::default(), |entry| entry.queue.load());
@@ -60,7 +63,11 @@ impl<F: Frame> Broker<F> {
             return full("max_queued_bytes_per_service is reached");
         }
         let asker = Asker::from(client);
-        if self.waiting.get(&asker).is_some_and(|load| load.is_greedy(left)) {
+        let left_services =
+            Load { requests: config.max_services.saturating_sub(self.services.len()), bytes: usize::MAX };
+        if entry.is_none() && self.waiting.get(&asker).is_some_and(|load| load.is_greedy(left_services)) {
+            return full("this client waits for its share of max_services");
+        } else if self.waiting.get(&asker).is_some_and(|load| load.is_greedy(left)) {
             return full("this client has its share of max_queued or max_queued_bytes waiting");
         } else if entry.is_some_and(|entry| entry.queue.load_of(&asker).is_greedy(left_of_service)) {
             return full("this client has its share of the service's queue waiting");
@@ -328,10 +335,11 @@ impl<F: Frame> Broker<F> {
             if kind == ErrorKind::Expired {
                 self.counters.expired += 1;
             } else {
-                log::warn!(
-                    "a request for {:?} failed after attempt {attempts} of {max_attempts}: {text}",
-                    self.services.name(service)
-                );
+                if let Some(service) = self.services.name(service)
+                    && self.complaints.may_say(Level::Warn, now, service.as_bytes())
+                {
+                    log::warn!("a request for {service:?} failed after attempt {attempts} of {max_attempts}: {text}");
+                }
                 self.counters.exhausted += 1;
             }
             return self.fail(now, id, &Outcome::Failure { kind, code: 0, text, retryable: kind.is_retryable() });
@@ -423,8 +431,11 @@ impl<F: Frame> Broker<F> {
             .filter(|(_, _, since)| now >= *since + limit)
             .collect();
         for (delivery, request, since) in overdue {
-            let worker = self.workers.name(key).map_or_else(String::new, |id| hex(id));
-            log::warn!("worker {worker} is overdue after {:?}", now - since);
+            if let Some(id) = self.workers.name(key)
+                && self.complaints.may_say(Level::Warn, now, id)
+            {
+                log::warn!("worker {} is overdue after {:?}", hex(id), now - since);
+            }
             self.void_delivery(key, delivery);
             self.give_back(now, request, Some(serial));
         }

@@ -5,6 +5,7 @@
 //! only if it comes from the worker that holds the request, for the delivery under which it holds it.
 
 mod batches;
+mod complaints;
 mod config;
 mod dispatch;
 mod older;
@@ -27,10 +28,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
+use log::Level;
 
 use crate::options::Protocol;
 
 use batches::Batches;
+use complaints::Complaints;
 pub use config::BrokerConfig;
 pub use stats::{Counters, Stats};
 
@@ -100,7 +103,10 @@ pub struct Broker<F> {
     in_flight: usize,
     backlog: usize,
     backlog_bytes: usize,
+    /// Bytes of the outcomes that all sessions keep.
+    kept_bytes: usize,
     counters: Counters,
+    complaints: Complaints,
     /// Memory to write headers in.
     scratch: Vec<u8>,
     closed: bool,
@@ -135,7 +141,9 @@ impl<F: Frame> Broker<F> {
             in_flight: 0,
             backlog: 0,
             backlog_bytes: 0,
+            kept_bytes: 0,
             counters: Counters::default(),
+            complaints: Complaints::new(hash()),
             scratch: Vec::new(),
             closed: false,
         }
@@ -178,7 +186,9 @@ impl<F: Frame> Broker<F> {
     /// with its request, so it is sent away.
     pub fn handle_too_large(&mut self, now: Instant, peer: &[u8]) {
         self.counters.refused += 1;
-        log::warn!("dropped a message over max_message_bytes of peer {}", hex(peer));
+        if self.complaints.may_say(Level::Warn, now, peer) {
+            log::warn!("dropped a message over max_message_bytes of peer {}", hex(peer));
+        }
         if let Some(wire) = self.worker(peer).map(|worker| worker.wire) {
             self.expel(now, peer, wire, "a message over max_message_bytes");
         }
@@ -236,7 +246,7 @@ impl<F: Frame> Broker<F> {
         self.waiting.clear();
         self.timers.clear();
         self.expiry = None;
-        (self.queued, self.queued_bytes, self.in_flight) = (0, 0, 0);
+        (self.queued, self.queued_bytes, self.in_flight, self.kept_bytes) = (0, 0, 0, 0);
         self.closed = true;
     }
 
@@ -254,7 +264,7 @@ impl<F: Frame> Broker<F> {
             in_flight: self.in_flight,
             backlog: self.backlog,
             backlog_bytes: self.backlog_bytes,
-            kept_bytes: self.sessions.values().map(Session::kept_bytes).sum(),
+            kept_bytes: self.kept_bytes,
             counters: self.counters,
         }
     }

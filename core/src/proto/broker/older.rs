@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use log::Level;
+
 use crate::proto::frame::{Frame, Frames, RoutingId};
 use crate::proto::mdp::{self, Part, ToBroker, ToClient, Version};
 use crate::proto::mmi;
@@ -39,7 +41,9 @@ impl<F: Frame> Broker<F> {
             }
             Err(malformed) => {
                 self.counters.malformed += 1;
-                log::debug!("dropped a message of peer {}: {}", hex(peer), malformed.reason);
+                if self.complaints.may_say(Level::Debug, now, peer) {
+                    log::debug!("dropped a message of peer {}: {}", hex(peer), malformed.reason);
+                }
                 if let Some(version) = malformed.worker {
                     self.expel(now, peer, Wire::Mdp(version), malformed.reason);
                 }
@@ -66,7 +70,11 @@ impl<F: Frame> Broker<F> {
             // Its protocol has no word for it.
             Err((_, limit)) => {
                 self.counters.refused += 1;
-                log::debug!("refused a request for {:?}: {limit}", String::from_utf8_lossy(service.as_ref()));
+                // Somebody must hear of it: the client cannot.
+                if self.complaints.may_say(Level::Warn, now, peer) {
+                    let service = String::from_utf8_lossy(service.as_ref());
+                    log::warn!("refused a request of peer {} for {service:?}: {limit}", hex(peer));
+                }
             }
         }
     }
@@ -74,7 +82,9 @@ impl<F: Frame> Broker<F> {
     fn on_ready(&mut self, now: Instant, peer: &[u8], version: Version, service: &F) {
         let wire = Wire::Mdp(version);
         if self.workers.key(peer).is_some() {
-            log::info!("worker {} said READY twice", hex(peer));
+            if self.complaints.may_say(Level::Info, now, peer) {
+                log::info!("worker {} said READY twice", hex(peer));
+            }
             self.expel(now, peer, wire, "READY was said twice");
             return;
         }
@@ -83,7 +93,9 @@ impl<F: Frame> Broker<F> {
         match self.register(now, peer, registration) {
             Ok(worker) => self.settle_worker(now, worker),
             Err(why) => {
-                log::warn!("refused worker {}: {why}", hex(peer));
+                if self.complaints.may_say(Level::Warn, now, peer) {
+                    log::warn!("refused worker {}: {why}", hex(peer));
+                }
                 self.say_disconnect(peer.into(), wire, why);
             }
         }

@@ -2,16 +2,19 @@
 
 use std::time::Instant;
 
+use log::Level;
+
 use crate::error::{ErrorKind, ServiceError};
 use crate::proto::failure;
 use crate::proto::frame::{Frame, Frames};
 use crate::proto::mdp::{self, Part, ToClient, Version};
 use crate::proto::mdpx::{self, Command, Failure};
 
+use super::queue::Load;
 use super::request::{Body, Client, Joined, RequestId};
 use super::session::SessionKey;
 use super::worker::WorkerKey;
-use super::{Broker, hex, x1};
+use super::{Broker, Transmit, hex, x1};
 
 /// What a worker says of a delivery.
 pub(super) enum Answer<F> {
@@ -38,10 +41,11 @@ impl<F: Frame> Broker<F> {
         let held = delivery.and_then(|delivery| Some((delivery, *worker.held.get(delivery)?)));
         let Some((delivery, held)) = held else {
             self.counters.stray_replies += 1;
-            log::debug!(
-                "dropped an answer of worker {:?} that nobody waits for",
-                self.workers.name(key).map(|id| hex(id))
-            );
+            if let Some(id) = self.workers.name(key)
+                && self.complaints.may_say(Level::Debug, now, id)
+            {
+                log::debug!("dropped an answer of worker {} that nobody waits for", hex(id));
+            }
             return;
         };
         if let Answer::Partial(body) = answer {
@@ -98,8 +102,11 @@ impl<F: Frame> Broker<F> {
                 joined.bytes += body.cost();
                 joined.frames.extend(body.view().to_frames());
                 if joined.bytes > self.config.max_message_bytes {
-                    let service = self.services.name(request.service);
-                    log::warn!("a reply of {service:?} exceeds max_message_bytes when joined for 0.1");
+                    if let Some(service) = self.services.name(request.service)
+                        && self.complaints.may_say(Level::Warn, now, service.as_bytes())
+                    {
+                        log::warn!("a reply of {service:?} exceeds max_message_bytes when joined for 0.1");
+                    }
                     self.counters.exhausted += 1;
                     self.void_delivery(worker, delivery);
                     self.land(id);
@@ -214,6 +221,7 @@ impl<F: Frame> Broker<F> {
         if to.is_some() {
             session.last_sent = now;
         }
+        let before = session.kept_bytes();
         match to {
             Some(to) if session.takes_batches && mdpx::may_join(&frames) => {
                 let message = frames.first().map(AsRef::as_ref).unwrap_or_default();
@@ -222,9 +230,17 @@ impl<F: Frame> Broker<F> {
             }
             Some(to) => {
                 session.keep(number, frames.clone());
-                self.say(to, frames);
+                self.outputs.extend(self.batches.close(&to));
+                self.outputs.push_back(Transmit { to, frames });
             }
             None => session.keep(number, frames),
+        }
+        self.kept_bytes = self.kept_bytes + session.kept_bytes() - before;
+        let kept = Load { requests: 0, bytes: session.kept_bytes() };
+        let left = Load { requests: 0, bytes: self.config.max_queued_bytes.saturating_sub(self.kept_bytes) };
+        if kept.is_greedy(left) {
+            session.shed_to(kept.bytes / 2);
+            self.kept_bytes = self.kept_bytes + session.kept_bytes() - kept.bytes;
         }
     }
 }

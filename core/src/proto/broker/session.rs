@@ -177,6 +177,18 @@ impl<F: Frame> Session<F> {
         beat.into_iter().chain(deadline).chain(self.forget_at).min()
     }
 
+    /// Forgets the oldest outcomes until the rest takes no more than this.
+    pub(super) fn shed_to(&mut self, most: usize) {
+        let is_kept = |slot: &Slot<F>| matches!(slot, Slot::Kept(..));
+        let kept: Vec<u64> = self.slots.iter().filter(|(_, slot)| is_kept(slot)).map(|(number, _)| number).collect();
+        for number in kept {
+            if self.kept_bytes <= most {
+                return;
+            }
+            self.discard(number);
+        }
+    }
+
     /// Forgets the oldest outcomes until the rest takes half of what it may.
     fn shed(&mut self) {
         let kept_bytes = &mut self.kept_bytes;

@@ -315,9 +315,11 @@ fn limits_refuse_new_requests_and_lose_none_that_was_taken_in() {
 
 #[test]
 fn what_slow_readers_leave_behind_counts_against_the_limits() {
-    let mut bed = bed(|options| options.max_queued(2));
-    bed.broker.set_backlog(2, 100);
+    let mut bed = bed(|options| options.max_queued(2).max_queued_bytes(1000).max_message_bytes(1000));
+    bed.broker.set_backlog(10, 900);
     bed.ask("c", V01, "echo", "1");
+    assert_eq!(bed.counters().refused, 0, "what is not read takes no place of a request");
+    bed.ask("c", V01, "echo", "2");
     assert_eq!(bed.counters().refused, 1);
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use log::Level;
+
 use crate::error::ErrorKind;
 use crate::proto::frame::{Frame, Frames, RoutingId};
 use crate::proto::mdpx::{self, Command, Failure, SessionId};
@@ -66,14 +68,20 @@ impl<F: Frame> Broker<F> {
                         self.withdraw(id);
                     }
                     // The outcome has crossed the CANCEL: nobody will say that it has arrived.
-                    Known::Kept(_) => session.discard(number),
+                    Known::Kept(_) => {
+                        let before = session.kept_bytes();
+                        session.discard(number);
+                        self.kept_bytes -= before - session.kept_bytes();
+                    }
                     Known::New | Known::Gone => {}
                 }
             }
             Command::Ack { number } => {
                 let Some(session) = self.session_of(peer) else { return };
                 if let Some(session) = self.sessions.get_mut(&session) {
+                    let before = session.kept_bytes();
                     session.acknowledge(number);
+                    self.kept_bytes -= before - session.kept_bytes();
                 }
             }
             Command::Ready { capacity, heartbeat_ms, liveness: _, service } => {
@@ -152,7 +160,9 @@ impl<F: Frame> Broker<F> {
 
     fn on_malformed(&mut self, now: Instant, peer: &[u8], reason: &'static str) {
         self.counters.malformed += 1;
-        log::debug!("dropped a message of peer {}: {reason}", hex(peer));
+        if self.complaints.may_say(Level::Debug, now, peer) {
+            log::debug!("dropped a message of peer {}: {reason}", hex(peer));
+        }
         if self.workers.key(peer).is_some() {
             self.expel(now, peer, Wire::X1, reason);
         }
@@ -173,7 +183,9 @@ impl<F: Frame> Broker<F> {
 
     fn on_hello(&mut self, now: Instant, peer: &[u8], id: SessionId, secret: [u8; 16], beats: (u32, u8)) {
         let refuse = |broker: &mut Self, kind: ErrorKind, text: &str| {
-            log::warn!("refused the session of peer {}: {text}", hex(peer));
+            if broker.complaints.may_say(Level::Warn, now, peer) {
+                log::warn!("refused the session of peer {}: {text}", hex(peer));
+            }
             let frames = control(&mut broker.scratch, &Command::Disconnect { kind: kind.number(), text });
             broker.say(peer.into(), frames);
         };
@@ -227,7 +239,9 @@ impl<F: Frame> Broker<F> {
     /// Takes note of the number. `None` where it was used before: what is known of it has been said.
     fn begin(&mut self, key: SessionKey, ask: &Ask) -> Option<()> {
         let session = self.sessions.get_mut(&key)?;
+        let before = session.kept_bytes();
         session.acknowledge(ask.acked);
+        self.kept_bytes -= before - session.kept_bytes();
         let known = session.know(ask.number);
         match known {
             Known::New => {
@@ -339,7 +353,9 @@ impl<F: Frame> Broker<F> {
         let worker = match self.register(now, peer, registration) {
             Ok(worker) => worker,
             Err(why) => {
-                log::warn!("refused worker {}: {why}", hex(peer));
+                if self.complaints.may_say(Level::Warn, now, peer) {
+                    log::warn!("refused worker {}: {why}", hex(peer));
+                }
                 return self.say_disconnect(peer.into(), Wire::X1, why);
             }
         };
@@ -377,6 +393,7 @@ impl<F: Frame> Broker<F> {
     /// The client will not come back.
     pub(super) fn drop_session(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.remove(&key) else { return };
+        self.kept_bytes -= session.kept_bytes();
         self.session_keys.remove(&session.id);
         if let Some(peer) = &session.peer {
             self.clients.remove(peer);

@@ -184,6 +184,18 @@ fn a_client_that_fills_many_services_leaves_room_for_others() {
 }
 
 #[test]
+fn a_client_that_asks_for_many_names_leaves_room_for_the_services_of_others() {
+    let mut bed = bed(|options| options.max_services(90));
+    for number in 0..200 {
+        bed.ask("greedy", V01, &format!("service{number}"), "g");
+    }
+    assert_eq!(bed.broker.stats(bed.now).services, 81);
+    bed.ready("w", V01, "echo");
+    bed.ask("modest", V01, "later", "m");
+    assert_eq!((bed.sent(), bed.broker.stats(bed.now).services), (vec![], 83));
+}
+
+#[test]
 fn a_client_with_its_share_waiting_is_still_served_where_nothing_waits() {
     let mut bed = bed(|options| options.max_queued(90));
     for _ in 0..100 {

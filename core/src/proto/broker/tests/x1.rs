@@ -553,3 +553,27 @@ fn deliveries_in_a_batch_that_did_not_go_out_were_no_attempts() {
     bed.ready_x1("v", 8);
     assert_eq!(bed.briefly(), ["v:welcome", "v:work one attempt 1", "v:work two attempt 1"]);
 }
+
+#[test]
+fn what_sessions_keep_has_a_limit_in_all_and_leaves_room_for_others() {
+    let most = 20_000;
+    let mut bed = bed(|options| options.max_queued_bytes(most).max_message_bytes(1000).credit(1));
+    let mut largest = 0;
+    for (peer, session) in [("a", [1; 16]), ("b", [2; 16]), ("c", [3; 16])] {
+        bed.tell(peer, &Command::Hello { session, secret: SECRET, heartbeat_ms: 1000, liveness: 3 });
+        // The first waits for ever; all others are refused, and their refusals never acknowledged.
+        for number in 1..=500 {
+            bed.ask_x1(peer, number, "x");
+            let kept = bed.broker.stats(bed.now).kept_bytes;
+            assert!(kept <= most, "{kept}");
+            largest = largest.max(kept);
+        }
+        let own = bed.broker.sessions.values().find(|session| session.peer.as_deref() == Some(peer.as_bytes()));
+        assert!(own.is_some_and(|session| session.kept_bytes() > 100), "{peer} has room for something");
+    }
+    assert!(largest > most / 2, "{largest}");
+    for peer in ["a", "b", "c"] {
+        bed.tell(peer, &Command::Disconnect { kind: 0, text: "" });
+    }
+    assert_eq!(bed.broker.stats(bed.now).kept_bytes, 0);
+}
