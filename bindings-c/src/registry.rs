@@ -62,8 +62,6 @@ struct Place {
 }
 
 impl Shard {
-    const EMPTY: Mutex<Shard> = Mutex::new(Shard { places: Vec::new(), free: Vec::new() });
-
     /// A token for the object.
     #[expect(clippy::panic, reason = "a shard of 16 million handles is out of memory; the guard makes an error of it")]
     fn insert(&mut self, shard: usize, tag: usize, object: Arc<dyn Any + Send + Sync>, forks: usize) -> usize {
@@ -108,7 +106,8 @@ impl Shard {
     }
 }
 
-static SHARDS: [Mutex<Shard>; SHARD_COUNT] = [Shard::EMPTY; SHARD_COUNT];
+static SHARDS: [Mutex<Shard>; SHARD_COUNT] =
+    [const { Mutex::new(Shard { places: Vec::new(), free: Vec::new() }) }; SHARD_COUNT];
 /// Spreads handles over the shards.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 /// How often this process is a child of the one that loaded the library: 0, or more after `fork`.

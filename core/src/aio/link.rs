@@ -47,8 +47,7 @@ impl Link {
     pub(super) fn flush(&mut self) -> Result<usize> {
         let mut sent = 0;
         if let Some(dealer) = &self.dealer {
-            loop {
-                let Some(frames) = self.unsent.front() else { break };
+            while let Some(frames) = self.unsent.front() {
                 if !dealer.try_send(frames)? {
                     break;
                 }

@@ -340,8 +340,7 @@ impl Session {
 
     fn flush(&mut self) -> Result<()> {
         let Some(dealer) = &self.dealer else { return Ok(()) };
-        loop {
-            let Some(frames) = self.unsent.front() else { break };
+        while let Some(frames) = self.unsent.front() {
             if !dealer.try_send(frames)? {
                 break;
             }
