@@ -15,6 +15,7 @@ mod process;
 mod project;
 mod readme;
 mod setup;
+mod simulate;
 mod stamp;
 mod tally;
 mod test;
@@ -61,6 +62,9 @@ enum Command {
     },
     /// Measure Majordomo beside a bare relay and other yardsticks, and print how they compare
     Bench(bench::Arguments),
+    /// Run the machines in virtual time over a network that goes wrong, for as many seeds as wanted
+    #[command(disable_help_flag = true)]
+    Simulate(simulate::Arguments),
     /// Build what users install, into dist/: wheel, npm tarball, C archive, binaries
     Dist,
 }
@@ -89,6 +93,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Lint => Ok(lint::run(&project)),
         Command::Codegen { check } => codegen::run(&project, &mut build::Builder::new(&project), check).map(|()| true),
         Command::Bench(arguments) => bench::run(&project, &arguments),
+        Command::Simulate(arguments) => simulate::run(&project, &arguments),
         Command::Dist => dist::run(&project).map(|()| true),
     }
 }

@@ -167,12 +167,23 @@ impl<F: Frame> Broker<F> {
         if let Some(unsent) = self.batches.close(peer) {
             self.take_back_attempt(&unsent);
         }
+        self.take_back_outputs(peer);
         if self.remove_worker(now, peer) {
             self.counters.workers_lost += 1;
             log::info!("worker {} is gone: its connection closed", hex(peer));
         }
         self.remove_client(peer);
         self.detach_session(now, peer);
+    }
+
+    /// What has not been handed to the driver is not sent to a peer that is gone: it was no attempt either.
+    fn take_back_outputs(&mut self, peer: &[u8]) {
+        if self.outputs.iter().any(|transmit| *transmit.to == *peer) {
+            let outputs = std::mem::take(&mut self.outputs).into_iter();
+            let (unsent, others): (Vec<_>, Vec<_>) = outputs.partition(|transmit| *transmit.to == *peer);
+            self.outputs = others.into();
+            unsent.iter().for_each(|transmit| self.take_back_attempt(transmit));
+        }
     }
 
     /// A message could not be sent, because its peer is not connected.

@@ -171,6 +171,18 @@ fn a_request_that_never_reached_its_worker_was_not_attempted() {
 }
 
 #[test]
+fn a_request_that_waited_behind_a_message_that_could_not_be_sent_has_not_used_an_attempt() {
+    let mut bed = bed(|options| options.max_attempts(1));
+    bed.ready("a", V01, "echo");
+    bed.pass(BEAT);
+    bed.ask("c", V01, "echo", "1");
+    let Some(beat) = bed.broker.poll_transmit() else { panic!("nothing sent") };
+    bed.broker.handle_undeliverable(bed.now, beat);
+    bed.ready("b", V01, "echo");
+    assert_eq!(bed.sent(), ["b:work 1"]);
+}
+
+#[test]
 fn only_the_holder_of_the_delivery_can_answer() {
     let mut bed = bed(|options| options);
     bed.ready("a", V01, "echo");
