@@ -90,7 +90,7 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "a worker leaves without a word",
         find: "    fn leave(&mut self, now: Instant) {\n",
-        replace: "    fn leave(&mut self, now: Instant) {\n        if PLANTED {\n            return self.outputs.push_back(WorkerOutput::Close);\n        }\n",
+        replace: "    fn leave(&mut self, now: Instant) {\n        if PLANTED {\n            return self.outputs.push(WorkerOutput::Close);\n        }\n",
     },
     Bug {
         name: "a call has no deadline",
