@@ -15,7 +15,9 @@ import majordomo
 from majordomo import _serve, aio
 
 PROJECT = Path(__file__).parent.parent
-SNIPPETS = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+README = (PROJECT / "README.md").read_text()
+# The programs behind "run:" need a broker: `cargo xtask test readme` runs them.
+SNIPPETS = re.findall(r"(?<!-->\n)```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("module", [majordomo, aio, _serve], ids=lambda module: module.__name__)
