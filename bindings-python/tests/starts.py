@@ -40,6 +40,10 @@ async def ask(client: majordomo.aio.Client, service: str, body: str) -> bytes:
     return (await client.request(service, body, timeout=PATIENCE))[0]
 
 
+def status_of(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def make_handles(endpoint: str) -> None:
     """Make one of each, and use it."""
     client, async_client = majordomo.Client(endpoint), majordomo.aio.Client(endpoint)
@@ -62,8 +66,11 @@ def refuse_handles() -> None:
     assert closed(lambda: client.request("echo", ""))
     assert closed(lambda: client.stream("echo", ""))
     assert closed(lambda: asyncio.run(ask(async_client, "echo", "")))
-    assert closed(worker.recv) and closed(lambda: next(worker)) and closed(lambda: worker.serve(lambda _: b""))
-    assert closed(broker.stats) and closed(broker.wait)
+    assert closed(worker.recv)
+    assert closed(lambda: next(worker))
+    assert closed(lambda: worker.serve(lambda _: b""))
+    assert closed(broker.stats)
+    assert closed(broker.wait)
     client.close()
     worker.drain()
     worker.close()
@@ -88,10 +95,10 @@ def child(endpoint: str, name: str, told: SimpleQueue[str]) -> None:
 
 def children(method: str, endpoint: str) -> None:
     """Start children with this method before there is any handle, and again when there are."""
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     for when in ("before", "after"):
         told: SimpleQueue[str] = context.SimpleQueue()
-        process: Any = context.Process(target=child, args=(endpoint, f"{method} {when}", told))
+        process = context.Process(target=child, args=(endpoint, f"{method} {when}", told))
         process.start()
         with majordomo.Client(told.get(), timeout=PATIENCE) as client:
             assert client.request("child", "") == [f"{method} {when}".encode()]
@@ -128,7 +135,7 @@ def prefork(endpoint: str, count: str) -> None:
     assert sys.stdin.readline() == "end\n"
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
-    print(*(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids))
+    print(*(status_of(pid) for pid in pids))
     use_handles()
 
 
@@ -150,11 +157,11 @@ def traffic(endpoint: str) -> Iterator[None]:
         while not over.is_set():
             assert await asyncio.gather(*(ask(client, "echo", "x") for _ in range(20))) == [b"x"] * 20
 
-    threads = [threading.Thread(target=asking, args=[client]) for client in made_by]
-    threads += [threading.Thread(target=streaming, args=[early[0]])]
-    threads += [threading.Thread(target=lambda: asyncio.run(many(early[1])))]
+    threads = [threading.Thread(target=asking, args=[client], daemon=True) for client in made_by]
+    threads += [threading.Thread(target=streaming, args=[early[0]], daemon=True)]
+    threads += [threading.Thread(target=lambda: asyncio.run(many(early[1])), daemon=True)]
     worker = majordomo.Worker(endpoint, "echo")
-    serving = threading.Thread(target=worker.serve, args=[lambda request: request.body])
+    serving = threading.Thread(target=worker.serve, args=[lambda request: request.body], daemon=True)
     for thread in (*threads, serving):
         thread.start()
     yield
@@ -180,19 +187,21 @@ def forks(endpoint: str, count: str) -> None:
                 assert asyncio.run(ask(majordomo.aio.Client(endpoint), "echo", "x")) == b"x"
                 # Not os._exit: whatever the interpreter does at its end shall find nothing to wait for.
                 sys.exit(7)
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+            assert status_of(pid) == 7
     use_handles()
     print("parent is well")
 
 
 def forks_inside(endpoint: str) -> None:
     """Fork in the middle of things: in a handler, with a stream half read, in a running event loop."""
+
     def handler(request: majordomo.Request) -> bytes:
         pid = os.fork()
         if pid == 0:
-            assert closed(lambda: request.reply(b"the child's")) and closed(lambda: request.fail(1, ""))
+            assert closed(lambda: request.reply(b"the child's"))
+            assert closed(lambda: request.fail(1, ""))
             sys.exit(7)
-        return b"the parent's, %d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return b"the parent's, %d" % status_of(pid)
 
     worker = majordomo.Worker(endpoint, "forking")
     asked: list[bytes] = []
@@ -217,7 +226,7 @@ def forks_inside(endpoint: str) -> None:
         assert closed(lambda: next(parts))
         parts.close()
         sys.exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert status_of(pid) == 7
     assert [part[0] for part in parts] == [b"1", b"2"]
 
     async def fork_in_a_loop() -> bytes:
@@ -232,7 +241,7 @@ def forks_inside(endpoint: str) -> None:
                 os._exit(7)
             finally:
                 os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        assert status_of(pid) == 7
         with majordomo.Worker(endpoint, "late") as late:
             (await asyncio.to_thread(late.recv)).reply("late")
             return await reply

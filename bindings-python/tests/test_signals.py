@@ -33,7 +33,7 @@ PROGRAM = """
 import asyncio, signal, sys, threading
 import majordomo, majordomo.aio
 
-endpoint = sys.argv[1]
+endpoint, kept = sys.argv[1], []
 def interrupt_from_another_thread():
     if sys.stdin.readline():
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
@@ -51,7 +51,7 @@ def answering(**options):
     worker = majordomo.Worker(endpoint, "busy", **options)
     client = majordomo.Client(endpoint, timeout=3600)
     threading.Thread(target=client.request, args=["busy", b""], daemon=True).start()
-    worker.request = worker.recv()
+    kept.append(worker.recv())
     return worker
 
 async def ask_at_once():
@@ -95,6 +95,25 @@ def test_ctrl_c_ends(broker: majordomo.Broker, script: Callable[..., Script], wa
             program.say("")
         status, output, errors = program.end()
         assert (status, output) == (0, "interrupted\n"), errors
+
+
+def test_ctrl_c_in_an_event_listener_ends_the_call_that_tells_it(
+    broker: majordomo.Broker, script: Callable[..., Script]
+) -> None:
+    program = script(
+        """
+import os, signal, sys, majordomo
+def listener(event):
+    os.kill(os.getpid(), signal.SIGINT)
+try:
+    majordomo.Client(sys.argv[1], timeout=3600, on_event=listener).request("nobody", b"")
+except KeyboardInterrupt:
+    print("interrupted")
+""",
+        broker.endpoint,
+    )
+    status, output, errors = program.end()
+    assert (status, output, errors) == (0, "interrupted\n", "")
 
 
 def test_a_signal_handler_that_does_not_raise_lets_the_call_go_on(
