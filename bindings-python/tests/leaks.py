@@ -15,7 +15,7 @@ import majordomo
 from majordomo import aio
 from measure import SPANS, growth
 
-PATIENCE = 60.0
+PATIENCE = 10.0
 
 BODIES: dict[str, Any] = {
     "bytes": b"bytes of a caller",

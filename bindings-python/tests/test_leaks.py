@@ -23,7 +23,9 @@ def test_nothing_of_a_request_is_left_behind(script: Callable[..., Script], face
     assert program.end() == (0, "", "")
     print(more)  # shown by pytest -s
     assert more["kept"] == "[]"
-    assert (more["descriptors"], more["threads"]) == (0, 0), more
+    assert more["threads"] == 0, more
+    # Fewer, where connections were on their way out.
+    assert more["descriptors"] <= 0, more
     # Far below what one object, or a few bytes, for each of some thousand requests come to.
     assert more["objects"] < 15, more
     assert more["traced"] < 10_000, more
