@@ -15,6 +15,7 @@ mod process;
 mod project;
 mod readme;
 mod setup;
+mod soak;
 mod stamp;
 mod tally;
 mod test;
@@ -61,6 +62,8 @@ enum Command {
     },
     /// Measure Majordomo beside a bare relay and other yardsticks, and print how they compare
     Bench(bench::Arguments),
+    /// Keep programs of all languages busy for a while, and see whether memory, descriptors, threads or latency grow
+    Soak(soak::Arguments),
     /// Build what users install, into dist/: wheel, npm tarball, C archive, binaries
     Dist,
 }
@@ -89,6 +92,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Lint => Ok(lint::run(&project)),
         Command::Codegen { check } => codegen::run(&project, &mut build::Builder::new(&project), check).map(|()| true),
         Command::Bench(arguments) => bench::run(&project, &arguments),
+        Command::Soak(arguments) => soak::run(&project, &arguments),
         Command::Dist => dist::run(&project).map(|()| true),
     }
 }
