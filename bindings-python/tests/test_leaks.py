@@ -29,4 +29,4 @@ def test_nothing_of_a_request_is_left_behind(script: Callable[..., Script], face
     # Far below what one object, or a few bytes, for each of some thousand requests come to.
     assert more["objects"] < 15, more
     assert more["traced"] < 10_000, more
-    assert more["native"] < 64_000, more
+    assert more["native"] < 50_000, more
