@@ -7,10 +7,12 @@ mod load;
 mod report;
 mod trend;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::bench::redirect_output;
 use crate::build::{Builder, Stage};
 use crate::hub::Hub;
 use crate::project::{Language, Project};
@@ -61,6 +63,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
     if !arguments.minutes.is_finite() || arguments.minutes < 0.5 || !(1..=1000).contains(&arguments.rate) {
         bail!("--minutes must be at least 0.5, and --rate from 1 to 1000");
     }
+    let mut output = redirect_output()?;
     let mut builder = Builder::new(project);
     builder.need(&[Stage::Workspace, Stage::Wheel, Stage::Addon, Stage::CAgents])?;
     let mut hub = Hub::start(project)?;
@@ -87,7 +90,8 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
     let outcomes = load.stop()?;
     hub.stop()?;
     let report = Report::new(lasted, WARM_UP, &watched, &latencies, outcomes);
-    println!("{}", if arguments.json { serde_json::to_string_pretty(&report)? } else { report.table() });
+    let text = if arguments.json { serde_json::to_string_pretty(&report)? } else { report.table() };
+    writeln!(output, "{text}")?;
     Ok(report.is_right())
 }
 

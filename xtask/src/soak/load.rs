@@ -105,10 +105,18 @@ impl Load {
         }
         self.outcomes.failed += self.pending.len() as u64;
         for agent in 0..self.agents.len() {
-            self.order(agent, r#""cmd":"quit""#)?;
+            self.tell(agent, r#""cmd":"quit""#)?;
         }
-        for agent in self.agents {
-            let status = agent.program.end()?;
+        let mut left = self.agents.len();
+        while left > 0 {
+            match self.events.recv_timeout(LIMIT) {
+                Ok((_, Event::End)) => left -= 1,
+                Ok(_) => {}
+                Err(_) => bail!("{left} agents have not ended {} s after they were told to", LIMIT.as_secs()),
+            }
+        }
+        for mut agent in self.agents {
+            let status = agent.program.wait()?;
             if !status.success() {
                 bail!("the agent of {} ended with {status}", agent.language.title());
             }
