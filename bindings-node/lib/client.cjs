@@ -28,9 +28,7 @@ class Client extends EventEmitter {
   constructor(key, checked) {
     if (key !== making) throw invalid('a client is made by `await Client.connect(endpoints, options)`');
     super();
-    // Waiting for events must not keep a client from being collected.
-    const self = new WeakRef(this);
-    this.#events = expect(undefined, ({ connection }) => emit(self.deref(), connection));
+    this.#events = expect(undefined, telling(new WeakRef(this)));
     collected.register(this, this.#events);
     try {
       this.#native = guarded(() => new native.NativeClient(environment, this.#events, checked));
@@ -100,6 +98,14 @@ class Client extends EventEmitter {
     const [names, values] = carried(body, properties);
     return { name, message, checked, signal, names, values };
   }
+}
+
+/**
+ * Tells the listeners of a client, which it must not keep from being collected. Not in the constructor: all functions that
+ * are made in one scope hold what any of them uses.
+ */
+function telling(client) {
+  return ({ connection }) => emit(client.deref(), connection);
 }
 
 /** The parts of a streamed reply, taken from the native layer when they are asked for. */

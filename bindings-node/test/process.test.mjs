@@ -3,31 +3,14 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import readline from 'node:readline';
 import test from 'node:test';
 import { Worker as Thread } from 'node:worker_threads';
 
 import { Client, Worker } from 'majordomo';
 import { hub } from './hub.mjs';
+import { program, run } from './program.mjs';
 
 const folder = fileURLToPath(new URL('.', import.meta.url));
-
-/** Runs a program of its own; `line()` is its next line of output, `ended` its exit status or signal. */
-function program(t, source, ...args) {
-  const code = `import { Broker, Client, Worker } from 'majordomo';\n${source}`;
-  return run(t, ['--input-type=module', '--eval', code, '--', ...args]);
-}
-
-function run(t, args) {
-  const child = spawn(process.execPath, args, { cwd: folder, stdio: ['pipe', 'pipe', 'inherit'] });
-  const lines = readline.createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const ended = once(child, 'close').then(([status, signal]) => signal ?? status);
-  t.after(() => {
-    child.kill('SIGKILL');
-    return ended;
-  });
-  return { child, ended, line: async () => (await lines.next()).value };
-}
 
 test('an idle client lets the process end', async (t) => {
   const { endpoint, worker } = await hub(t);

@@ -1,6 +1,7 @@
 //! What happens to a connection, told to a Python callable.
 
 use majordomo::{ConnectionEvent, EventHook};
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 /// What happened to the connection of a client or a worker.
@@ -53,14 +54,19 @@ impl Event {
     }
 }
 
-/// A hook that calls `listener` with an Event. What it raises is reported as unraisable.
+/// A hook that calls `listener` with an Event. What it raises is reported as unraisable; Ctrl-C is not lost by that.
 pub(crate) fn hook(listener: Py<PyAny>) -> EventHook {
     EventHook::new(move |event| {
         // `None` while the interpreter shuts down: nobody is left to be told.
         let _ = Python::try_attach(|py| {
             let listener = listener.bind(py);
             if let Err(error) = listener.call1((Event { core: event.clone() },)) {
-                error.write_unraisable(py, Some(listener));
+                if error.is_instance_of::<PyKeyboardInterrupt>(py) {
+                    // SAFETY: the interpreter is attached. The call that waits behind this looks for signals, and ends.
+                    unsafe { pyo3::ffi::PyErr_SetInterrupt() };
+                } else {
+                    error.write_unraisable(py, Some(listener));
+                }
             }
         });
     })

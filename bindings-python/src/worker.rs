@@ -144,13 +144,11 @@ impl Worker {
     /// Take no new requests, let those in hand be answered, then say DISCONNECT and close.
     ///
     /// May be called from another thread than the one that receives; there, ``recv`` raises Closed and a loop over
-    /// the worker ends. Waits at most ``drain_timeout`` seconds for answers.
+    /// the worker ends. Waits at most ``drain_timeout`` seconds for answers; Ctrl-C ends the wait, and ``close`` then
+    /// gives what is in hand back to the broker.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         self.closed.store(true, Ordering::Release);
-        call(py, || {
-            self.core.drain();
-            Ok(())
-        })
+        wait(py, |check| self.core.drain_with(check))
     }
 
     /// Say DISCONNECT and close; a request in hand goes to another worker. Closing twice does nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -42,7 +43,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 class Script:
-    """A program in a process of its own, which tells of its progress in lines."""
+    """A program in a process of its own, which tells of its progress in lines and may import what is in this folder."""
 
     def __init__(self, code: str, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -51,6 +52,7 @@ class Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.abspath(__file__))},
         )
 
     def line(self) -> str:

@@ -79,6 +79,17 @@ def test_a_request_too_many_raises_queue_full(broker: majordomo.Broker) -> None:
     run(main())
 
 
+def test_a_stream_outlives_the_last_reference_to_its_client(
+    broker: majordomo.Broker, echoing: majordomo.Worker
+) -> None:
+    async def main() -> None:
+        parts = aio.Client(broker.endpoint, timeout=PATIENCE).stream("echo", "hi")
+        gc.collect()
+        assert [part async for part in parts] == [[b"hi"]]
+
+    run(main())
+
+
 def test_cancelling_a_task_abandons_its_request(broker: majordomo.Broker) -> None:
     async def main() -> None:
         async with aio.Worker(broker.endpoint, "slow", concurrency=2) as worker:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Iterator
 from typing import Callable
 
+import pytest
+
 import majordomo
-from scene import Script
+from scene import PATIENCE, Script, serving, until
 
 PROGRAM = """
 import asyncio, os, sys, warnings
@@ -84,3 +88,83 @@ with majordomo.Client(sys.argv[1]) as client:
     )
     status, output, errors = program.end()
     assert (status, output) == (0, "[Message([b'a']), Message([b'b']), Message([b'c'])]\n"), errors
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_children_of_every_start_method_take_all_roles_whether_made_before_or_after_the_parents_handles(
+    broker: majordomo.Broker, echoing: majordomo.Worker, script: Callable[..., Script], method: str
+) -> None:
+    program = script("import starts, sys; starts.children(*sys.argv[1:])", method, broker.endpoint)
+    status, output, errors = program.end()
+    assert (status, output, errors) == (0, "", "")
+
+
+def test_the_children_of_a_prefork_server_serve_with_handles_of_their_own(
+    broker: majordomo.Broker, echoing: majordomo.Worker, script: Callable[..., Script]
+) -> None:
+    program = script("import starts, sys; starts.prefork(*sys.argv[1:])", broker.endpoint, "4")
+    children = set(program.line().split())
+    assert len(children) == 4
+    with majordomo.Client(broker.endpoint, timeout=PATIENCE) as client:
+        answers: set[str] = set()
+
+        def all_have_answered() -> bool:
+            answers.add(client.request("prefork", "")[0].decode())
+            return answers == children
+
+        # Idle workers take turns, so each of them answers sooner or later.
+        until(all_have_answered)
+    program.say("end")
+    status, output, errors = program.end()
+    assert (status, output, errors) == (0, "0 0 0 0\n", "")
+
+
+def test_forks_while_requests_are_in_flight_leave_children_that_work_and_end(
+    broker: majordomo.Broker, echoing: majordomo.Worker, script: Callable[..., Script]
+) -> None:
+    program = script("import starts, sys; starts.forks(*sys.argv[1:])", broker.endpoint, "20")
+    status, output, errors = program.end()
+    assert (status, output, errors) == (0, "parent is well\n", "")
+
+
+def test_a_fork_in_a_handler_a_stream_or_an_event_loop_ends_that_in_the_child_only(
+    broker: majordomo.Broker, echoing: majordomo.Worker, script: Callable[..., Script]
+) -> None:
+    def parts(_: majordomo.Request) -> Iterator[str]:
+        yield from "012"
+
+    with serving(broker.endpoint, "parts", parts):
+        program = script("import starts, sys; starts.forks_inside(*sys.argv[1:])", broker.endpoint)
+        status, output, errors = program.end()
+    assert (status, output, errors) == (0, "all is well\n", "")
+
+
+LISTING = """
+import os
+for fd in map(int, os.listdir("/proc/self/fd")):
+    try:
+        if fd > 2 and "/proc/" not in os.readlink(f"/proc/self/fd/{fd}"):
+            print(os.readlink(f"/proc/self/fd/{fd}"))
+    except FileNotFoundError:
+        pass  # what the listing itself was read by
+"""
+
+
+def test_nothing_of_a_process_is_inherited_by_what_it_executes(
+    broker: majordomo.Broker, echoing: majordomo.Worker, script: Callable[..., Script]
+) -> None:
+    program = script(
+        """
+import os, starts, subprocess, sys
+starts.make_handles(sys.argv[1])
+list_descriptors = [sys.executable, "-c", sys.argv[2]]
+subprocess.run(list_descriptors, close_fds=False, check=True)
+if os.fork() == 0:
+    os.execv(sys.executable, list_descriptors)
+assert os.wait()[1] == 0
+""",
+        broker.endpoint,
+        LISTING,
+    )
+    status, output, errors = program.end()
+    assert (status, output, errors) == (0, "", "")

@@ -13,23 +13,53 @@ from scene import PATIENCE, Script, in_thread, until
 WAITS = {
     "a request": "majordomo.Client(endpoint, timeout=3600).request('nobody', b'')",
     "a stream": "next(majordomo.Client(endpoint, timeout=3600).stream('nobody', b''))",
+    "a stream between its parts": "list(majordomo.Client(endpoint, timeout=3600).stream('stuck', b''))",
+    "a client that another thread uses": "asked_by_another_thread().request('nobody', b'')",
+    "a reply and recv": "answering().recv(b'reply')",
     "recv": "majordomo.Worker(endpoint, 'idle').recv()",
+    "recv with a timeout": "majordomo.Worker(endpoint, 'idle').recv(timeout=3600)",
+    "a drain": "answering(drain_timeout=3600, on_event=tell_of_draining).drain()",
     "iteration": "next(majordomo.Worker(endpoint, 'idle'))",
     "serve": "majordomo.serve(endpoint, 'idle', lambda request: request.body)",
     "serve on several threads": "majordomo.serve(endpoint, 'idle', lambda request: request.body, concurrency=3)",
     "a broker": "majordomo.Broker('tcp://127.0.0.1:0').wait()",
     "a decorated service": "majordomo.service('idle')(lambda request: request.body).serve(endpoint)",
     "asyncio": "asyncio.run(majordomo.aio.serve(endpoint, 'idle', lambda request: request.body))",
+    "a request of asyncio": "asyncio.run(ask_at_once())",
+    "a stream of asyncio": "asyncio.run(stream_at_once())",
 }
 THREADS = ["the process", "another thread"]
 PROGRAM = """
 import asyncio, signal, sys, threading
 import majordomo, majordomo.aio
 
-endpoint = sys.argv[1]
+endpoint, kept = sys.argv[1], []
 def interrupt_from_another_thread():
     if sys.stdin.readline():
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+def asked_by_another_thread():
+    client = majordomo.Client(endpoint, timeout=3600)
+    threading.Thread(target=client.request, args=["nobody", b""], daemon=True).start()
+    return client
+
+def tell_of_draining(event):
+    if event.name == "draining":
+        print("draining", flush=True)
+
+def answering(**options):
+    worker = majordomo.Worker(endpoint, "busy", **options)
+    client = majordomo.Client(endpoint, timeout=3600)
+    threading.Thread(target=client.request, args=["busy", b""], daemon=True).start()
+    kept.append(worker.recv())
+    return worker
+
+async def ask_at_once():
+    await majordomo.aio.Client(endpoint, timeout=3600).request("nobody", b"")
+
+async def stream_at_once():
+    async for part in majordomo.aio.Client(endpoint, timeout=3600).stream("nobody", b""):
+        pass
 
 threading.Thread(target=interrupt_from_another_thread, daemon=True).start()
 try:
@@ -41,22 +71,49 @@ except KeyboardInterrupt:
 
 
 # asyncio waits in a select() of its own, which does not look for signals that another thread got.
-CASES = [(wait, thread) for wait in WAITS for thread in THREADS if (wait, thread) != ("asyncio", "another thread")]
+CASES = [(wait, thread) for wait in WAITS for thread in THREADS if "asyncio" not in wait or thread == "the process"]
 
 
 @pytest.mark.parametrize(("wait", "thread"), CASES)
 def test_ctrl_c_ends(broker: majordomo.Broker, script: Callable[..., Script], wait: str, thread: str) -> None:
-    program = script(PROGRAM.format(wait=WAITS[wait]), broker.endpoint)
-    assert program.line() == "waiting"
-    if wait != "a broker":
-        # Its request or its registration has arrived: now it waits for us.
-        until(lambda: broker.stats()["queued"] + broker.stats()["workers"] > 0)
-    if thread == "the process":
-        program.process.send_signal(signal.SIGINT)
-    else:
-        program.say("")
+    with majordomo.Worker(broker.endpoint, "stuck") as stuck:
+        until(lambda: broker.stats()["workers"] == 1)
+        program = script(PROGRAM.format(wait=WAITS[wait]), broker.endpoint)
+        assert program.line() == "waiting"
+        if wait == "a stream between its parts":
+            request = stuck.recv(timeout=PATIENCE)
+            assert request is not None
+            request.partial(b"the only one")
+        elif wait == "a drain":
+            assert program.line() == "draining"
+        elif wait != "a broker":
+            # Its request or its registration has arrived: now it waits for us.
+            until(lambda: broker.stats()["queued"] + broker.stats()["workers"] > 1)
+        if thread == "the process":
+            program.process.send_signal(signal.SIGINT)
+        else:
+            program.say("")
+        status, output, errors = program.end()
+        assert (status, output) == (0, "interrupted\n"), errors
+
+
+def test_ctrl_c_in_an_event_listener_ends_the_call_that_tells_it(
+    broker: majordomo.Broker, script: Callable[..., Script]
+) -> None:
+    program = script(
+        """
+import os, signal, sys, majordomo
+def listener(event):
+    os.kill(os.getpid(), signal.SIGINT)
+try:
+    majordomo.Client(sys.argv[1], timeout=3600, on_event=listener).request("nobody", b"")
+except KeyboardInterrupt:
+    print("interrupted")
+""",
+        broker.endpoint,
+    )
     status, output, errors = program.end()
-    assert (status, output) == (0, "interrupted\n"), errors
+    assert (status, output, errors) == (0, "interrupted\n", "")
 
 
 def test_a_signal_handler_that_does_not_raise_lets_the_call_go_on(

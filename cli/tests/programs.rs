@@ -7,6 +7,7 @@
 )]
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -340,6 +341,36 @@ fn mdctl_bench_ends_on_a_signal_with_the_figures_so_far() {
         assert!(text(&output.stdout).contains("latency p99"), "{}", text(&output.stdout));
         // Nothing is drawn where there is no terminal.
         assert_eq!(text(&output.stderr), "");
+    }
+}
+
+#[test]
+fn signals_end_an_mdctl_that_waits_and_a_broker_that_holds_its_request() {
+    for signal in [SIGINT, SIGTERM] {
+        let running = Running::start(&["--bind", "tcp://127.0.0.1:0"], 1);
+        let endpoint = running.endpoints[0].clone();
+        let mut waiting = Command::new(env!("CARGO_BIN_EXE_mdctl"))
+            .args(["request", "nobody", "hello", "--broker", &endpoint, "--timeout-ms", "3600000"])
+            .spawn()
+            .unwrap();
+        let mut held = Command::new(env!("CARGO_BIN_EXE_mdctl"))
+            .args(["request", "nobody", "hello", "--broker", &endpoint, "--timeout-ms", "3600000"])
+            .spawn()
+            .unwrap();
+        let client = majordomo::Client::connect(&endpoint).unwrap();
+        let queued = || -> u64 {
+            let stats = client.request("mmi.stats", majordomo::Message::new()).unwrap();
+            serde_json::from_slice::<Value>(&stats[1]).unwrap()["queued"].as_u64().unwrap()
+        };
+        while queued() < 2 {
+            thread::yield_now();
+        }
+        let kill = Command::new("kill").args([format!("-{signal}"), waiting.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        assert_eq!(waiting.wait().unwrap().signal(), Some(signal));
+        assert_eq!(running.signal(signal).status.code(), Some(0));
+        held.kill().unwrap();
+        held.wait().unwrap();
     }
 }
 

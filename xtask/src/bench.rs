@@ -140,7 +140,7 @@ fn setting(stand: &Stand<'_>, repetitions: usize) -> Result<Setting> {
 
 /// Sends what is printed from now on, by compilers and package managers, too, to standard error, and returns what was
 /// standard output.
-fn redirect_output() -> Result<File> {
+pub(crate) fn redirect_output() -> Result<File> {
     let output = nix::unistd::dup(std::io::stdout()).context("cannot keep standard output")?;
     nix::unistd::dup2_stdout(std::io::stderr()).context("cannot redirect standard output")?;
     Ok(File::from(output))

@@ -33,6 +33,10 @@ impl Hub {
         Ok(Hub { broker, endpoint: endpoint.trim().to_owned(), events })
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.broker.pid()
+    }
+
     /// Fails if the broker is no longer there.
     pub(crate) fn check(&mut self) -> Result<()> {
         match self.broker.ended()? {

@@ -16,6 +16,7 @@ mod project;
 mod readme;
 mod setup;
 mod simulate;
+mod soak;
 mod stamp;
 mod tally;
 mod test;
@@ -65,6 +66,8 @@ enum Command {
     /// Run the machines in virtual time over a network that goes wrong, for as many seeds as wanted
     #[command(disable_help_flag = true)]
     Simulate(simulate::Arguments),
+    /// Keep programs of all languages busy for a while, and see whether memory, descriptors, threads or latency grow
+    Soak(soak::Arguments),
     /// Build what users install, into dist/: wheel, npm tarball, C archive, binaries
     Dist,
 }
@@ -94,6 +97,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Codegen { check } => codegen::run(&project, &mut build::Builder::new(&project), check).map(|()| true),
         Command::Bench(arguments) => bench::run(&project, &arguments),
         Command::Simulate(arguments) => simulate::run(&project, &arguments),
+        Command::Soak(arguments) => soak::run(&project, &arguments),
         Command::Dist => dist::run(&project).map(|()| true),
     }
 }

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -230,17 +230,22 @@ impl Run {
             // A program that does not read its input must not hold up xtask. A broken pipe shows in what it prints.
             std::thread::spawn(move || stdin.write_all(&input));
         }
-        if let Some(stdout) = program.child.stdout.take() {
-            let events = events.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(stdout).split(b'\n') {
-                    let Ok(line) = line else { break };
-                    let _ = events.send((tag.clone(), Event::Line(String::from_utf8_lossy(&line).into_owned())));
-                }
-                let _ = events.send((tag, Event::End));
-            });
-        }
+        program.tell_of_output(tag, events);
         Ok(program)
+    }
+
+    /// Starts it with a standard input that stays open; its lines, and then its end, go to `events` under `tag`. Must be
+    /// called on the main thread, as [`Run::follow`].
+    pub(crate) fn converse<T: Clone + Send + 'static>(
+        mut self,
+        tag: T,
+        events: &Sender<(T, Event)>,
+    ) -> Result<(Program, ChildStdin)> {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut program = self.start()?;
+        let input = program.child.stdin.take().context("the program has no standard input")?;
+        program.tell_of_output(tag, events);
+        Ok((program, input))
     }
 
     fn start(mut self) -> Result<Program> {
@@ -283,6 +288,23 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends its lines, and then its end, to `events`.
+    fn tell_of_output<T: Clone + Send + 'static>(&mut self, tag: T, events: &Sender<(T, Event)>) {
+        let Some(stdout) = self.child.stdout.take() else { return };
+        let events = events.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).split(b'\n') {
+                let Ok(line) = line else { break };
+                let _ = events.send((tag.clone(), Event::Line(String::from_utf8_lossy(&line).into_owned())));
+            }
+            let _ = events.send((tag, Event::End));
+        });
+    }
+
     /// Waits until it ends by itself.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
         let status = self.child.wait();

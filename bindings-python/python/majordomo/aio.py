@@ -153,7 +153,7 @@ class Client:
         except BaseException:
             mailbox.forget(token)
             raise
-        parts._ticket = ticket
+        parts._ticket, parts._client = ticket, self._native
         return parts
 
     async def close(self) -> None:
@@ -175,6 +175,8 @@ class Parts(AsyncIterator[Message]):
     def __init__(self) -> None:
         self._arrival = _mailbox.Arrival()
         self._ticket: _majordomo.Ticket | None = None
+        # A client that nobody else holds would close, and the stream with it.
+        self._client: _majordomo.AsyncClient | None = None
         self._final = False
 
     @property

@@ -2,11 +2,13 @@
 #include "client.hpp"
 #include "worker.hpp"
 
+#include <chrono>
 #include <functional>
+#include <future>
+#include <list>
 #include <map>
 #include <memory>
 #include <set>
-#include <thread>
 
 namespace {
 
@@ -70,7 +72,7 @@ public:
             if (name == "request" || name == "stream")
                 clients_.find (order.text ("client"))->expect (id);
             if (entry->second.beside)
-                threads_.emplace_back ([run = entry->second.run, order] { attempt (run, order); });
+                begin ([run = entry->second.run, order] { attempt (run, order); });
             else
                 attempt (entry->second.run, order);
         } catch (const std::exception &failure) {
@@ -89,9 +91,7 @@ public:
                 worker->stop ();
         for (const auto &[name, client] : clients_.all ())
             client->close ();
-        for (std::thread &thread : threads_)
-            thread.join ();
-        threads_.clear ();
+        running_.clear ();
         workers_.clear ();
         clients_.clear ();
         brokers_.clear ();
@@ -104,6 +104,15 @@ private:
         /// On a thread of its own, beside the reading of further commands.
         bool beside;
     };
+
+    /// Runs a command on a thread of its own, and joins the threads of those that are done: each would keep its stack.
+    void begin (std::function<void ()> run)
+    {
+        running_.remove_if ([] (const std::future<void> &done) {
+            return done.wait_for (std::chrono::seconds (0)) == std::future_status::ready;
+        });
+        running_.push_back (std::async (std::launch::async, std::move (run)));
+    }
 
     void cancel (const command &order)
     {
@@ -183,7 +192,7 @@ private:
          }, false}},
         {"stop_worker", {[this] (const command &order) {
              begin_stop (order.text ("worker"));
-             threads_.emplace_back ([this, order] { attempt ([this] (const command &it) { stop_worker (it); }, order); });
+             begin ([this, order] { attempt ([this] (const command &it) { stop_worker (it); }, order); });
          }, false}},
         {"start_broker", {[this] (const command &order) {
              auto broker = std::make_shared<majordomo::broker> (order.text ("bind"));
@@ -200,7 +209,8 @@ private:
     named<majordomo::broker> brokers_;
     std::mutex stopping_lock_;
     std::set<std::string> stopping_;
-    std::vector<std::thread> threads_;
+    /// Commands that still run; dropped, each is waited for.
+    std::list<std::future<void>> running_;
 };
 
 } // namespace

@@ -164,14 +164,44 @@ impl Worker {
     /// Takes no new work, waits until the request in hand is answered (at most `drain_timeout`), says DISCONNECT and
     /// closes. Calls of other threads end with `Closed`.
     pub fn drain(&self) {
+        // With this check it does not fail.
+        let _ = self.drain_with(&mut keep_waiting);
+    }
+
+    /// Drains as [`Worker::drain`] does, asking `check` meanwhile.
+    ///
+    /// # Errors
+    /// `Cancelled` where `check` ends the wait: the worker takes no new work and still has the request in hand, until it
+    /// is closed.
+    pub fn drain_with(&self, check: Check<'_>) -> Result<()> {
         if !self.inner.origin.is_here() {
-            return;
+            return Ok(());
         }
         self.begin_drain();
-        let closed = self.inner.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        let longest = self.inner.drain_timeout + SLICE;
-        drop(self.inner.closes.wait_timeout_while(closed, longest, |closed| !*closed));
+        let deadline = Instant::now() + self.inner.drain_timeout + SLICE;
+        let mut closed = self.inner.lock_closed();
+        while !*closed {
+            let left = deadline.saturating_duration_since(Instant::now()).min(SLICE);
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.inner.closes.wait_timeout(closed, left);
+            closed = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if !*closed {
+                drop(closed);
+                if check(Wake::Tick) == ControlFlow::Break(()) {
+                    return Err(Error::new(ErrorKind::Cancelled, "the wait for the request in hand was interrupted"));
+                }
+                // The child of a fork that `check` made has nothing to wait for.
+                if !self.inner.origin.is_here() {
+                    return Ok(());
+                }
+                closed = self.inner.lock_closed();
+            }
+        }
+        drop(closed);
         self.close();
+        Ok(())
     }
 
     /// Drains without waiting for the end.
@@ -205,6 +235,10 @@ impl Worker {
 impl Inner {
     fn hold(&self) -> Held<'_> {
         Held { inner: self, session: self.session.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    fn lock_closed(&self) -> MutexGuard<'_, bool> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session, unless somebody has it.
@@ -300,7 +334,7 @@ impl Inner {
     /// Waits until the connection has taken the parts so far, so that a handler cannot fill the memory with them.
     fn await_room(&self) -> Result<()> {
         while !self.hold().is_clear()? {
-            let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+            let closed = self.lock_closed();
             drop(self.closes.wait_timeout_while(closed, Duration::from_millis(5), |closed| !*closed));
         }
         Ok(())
@@ -329,7 +363,7 @@ impl Drop for Held<'_> {
             inner.waker.wake();
         }
         if self.session.is_closed() {
-            *inner.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            *inner.lock_closed() = true;
             inner.closes.notify_all();
         }
     }

@@ -1,5 +1,6 @@
 //! Drain, close and drop.
 
+use std::ops::ControlFlow;
 use std::thread;
 
 use majordomo::{ErrorKind, Protocol, Worker};
@@ -35,6 +36,25 @@ fn a_drain_does_not_wait_for_a_handler_that_never_ends() {
     worker.drain();
     broker.left(&peer);
     assert!(request.reply("too late").is_ok(), "dropped: the broker has given the request to another worker");
+}
+
+#[test]
+fn a_drain_that_is_interrupted_leaves_the_request_in_hand_to_be_answered_or_given_back() {
+    let broker = RawBroker::new(Protocol::V01);
+    let worker = Worker::with_options(options(&broker, Protocol::V01).drain_timeout(PATIENCE)).unwrap();
+    let peer = broker.registered("echo");
+    broker.request(&peer, b"client", &[b"hi"]);
+    let request = worker.recv().unwrap();
+    let mut asked = 0;
+    let outcome = worker.drain_with(&mut |_| {
+        asked += 1;
+        if asked < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    assert_eq!(kind(outcome), Some(ErrorKind::Cancelled));
+    request.reply("hi").unwrap();
+    broker.answered(&peer, b"client", &[b"hi"]);
+    worker.close();
+    broker.left(&peer);
 }
 
 #[test]
