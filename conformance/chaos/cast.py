@@ -96,11 +96,15 @@ class Party:
         self.up.clear()
         return kill(self.agent.process if self.agent else None)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is in service, as far as anybody knows."""
+        return self.up.is_set() and not self.disturbed and self not in self.stage.recovery.returns
+
     @contextmanager
     def disturb(self) -> Iterator[None]:
         """While something is done to it."""
         self.disturbed = True
-        self.stage.recovery.disturbed(self)
         try:
             yield
         finally:
@@ -116,9 +120,7 @@ class Client(Party):
     def open(self, agent: Agent) -> asyncio.Future[Event]:
         self.style = self.pick("blocking", "async")
         protocol = self.pick("x1", "auto")
-        return agent.ask(
-            "open_client", client="c", endpoint=self.endpoint, style=self.style, protocol=protocol, **CLIENT
-        )
+        return agent.ask("open_client", client="c", endpoint=self.endpoint, style=self.style, protocol=protocol, **CLIENT)
 
     async def call(self, caller: int) -> None:
         """One of its callers, for as long as there is load. A blocking client has only the first."""
@@ -135,9 +137,7 @@ class Client(Party):
         number = ledger.begin(self.name, once)
         attempts = 1 if once else ATTEMPTS
         try:
-            event = await agent.ask(
-                "request", client="c", service=SERVICE, max_attempts=attempts, **body_fields(body_of(number))
-            )
+            event = await agent.ask("request", client="c", service=SERVICE, max_attempts=attempts, **body_fields(body_of(number)))
         except Gone:
             return ledger.died(number)
         if event["event"] == "reply":

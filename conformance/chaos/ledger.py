@@ -53,6 +53,8 @@ class Ledger:
         self.outcomes: Counter[str] = Counter()
         self.findings: Counter[str] = Counter()
         self.told: list[str] = []
+        self.hung: set[int] = set()
+        """Those that were given up."""
 
     def find(self, kind: str, text: str) -> None:
         """Something that must not be."""
@@ -87,7 +89,7 @@ class Ledger:
         if request.once and kind == RUN_LOST:
             self.outcomes["lost their one run, and said so"] += 1
         elif starved:
-            self.outcomes["failed for want of descriptors"] += 1
+            self.outcomes[f"failed with {kind} for want of descriptors"] += 1
         else:
             self.find("lost", f"request {number} of {request.client} ended with {kind}: {text}")
 
@@ -96,10 +98,13 @@ class Ledger:
         del self.open[number]
         self.outcomes["died with their client"] += 1
 
-    def close(self) -> None:
-        """Whatever is open now never ends."""
-        for number, request in self.open.items():
-            self.find("hung", f"request {number} of {request.client} has no outcome; it ran {self.runs[number]} times")
+    def give_up(self, numbers: list[int]) -> None:
+        """Those of these that are still open never end."""
+        for number in numbers:
+            if number in self.open and number not in self.hung:
+                client, runs = self.open[number].client, self.runs[number]
+                self.hung.add(number)
+                self.find("hung", f"request {number} of {client} has no outcome; it ran {runs} times")
 
     def ran_again(self) -> int:
         return sum(runs > 1 for runs in self.runs)

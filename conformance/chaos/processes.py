@@ -48,9 +48,7 @@ class Agent:
         self.reader = asyncio.create_task(self.read())
 
     @classmethod
-    async def start(
-        cls, spec: AgentSpec, log: Path, on_event: Callable[[Event], None], on_end: Callable[[], None]
-    ) -> Agent:
+    async def start(cls, spec: AgentSpec, log: Path, on_event: Callable[[Event], None], on_end: Callable[[], None]) -> Agent:
         agent = cls(await start(spec.command, log), on_event, on_end)
         await asyncio.wait_for(asyncio.shield(agent.hello), PATIENCE_SECONDS)
         return agent

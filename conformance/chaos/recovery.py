@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,17 @@ class Loss:
     """Whether another worker has begun with it."""
 
 
+@dataclass
+class Return:
+    """Somebody who is not known to be in service again."""
+
+    what: str | None
+    """`None` where something else came into it: then there is no figure."""
+    since: float
+    first: int
+    """The first request that was made later: who has to do with it is back."""
+
+
 class Recovery:
     """Only what one fault did is measured: where another one came into it, there is no figure."""
 
@@ -28,25 +40,22 @@ class Recovery:
         self.seconds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         """By what happened, and by whom."""
         self.losses: dict[int, Loss] = {}
-        self.returning: dict[Party, float] = {}
-        """Who has not been served by the restarted broker yet, and when the last one was killed."""
-        self.first = 0
-        """The first request that only the restarted broker can have been asked."""
+        self.returns: dict[Party, Return] = {}
 
-    def lost(self, what: str, worker: Party, since: float, numbers: list[int]) -> None:
+    def lost(self, what: str, worker: Party, since: float, numbers: Iterable[int]) -> None:
         for number in numbers:
             self.losses[number] = Loss(what, worker, since)
 
-    def broker_lost(self) -> None:
+    def away(self, what: str | None, parties: Iterable[Party], since: float, first: int) -> None:
+        """From now on these are waited for."""
+        for party in parties:
+            self.returns[party] = Return(what, since, first)
+
+    def broker_disturbed(self) -> None:
+        """What happens now is nobody else's fault."""
         self.losses.clear()
-        self.returning.clear()
-
-    def broker_back(self, since: float, first: int, parties: list[Party]) -> None:
-        self.first = first
-        self.returning = dict.fromkeys(parties, since)
-
-    def disturbed(self, party: Party) -> None:
-        self.returning.pop(party, None)
+        for entry in self.returns.values():
+            entry.what = None
 
     def ran(self, number: int, worker: Party, at: float) -> None:
         self.served(number, worker, at)
@@ -64,5 +73,9 @@ class Recovery:
             self.seconds[loss.what, loss.worker.title].append(at - loss.since)
 
     def served(self, number: int, party: Party, at: float) -> None:
-        if number >= self.first and (since := self.returning.pop(party, None)) is not None:
-            self.seconds["broker killed", party.title].append(at - since)
+        entry = self.returns.get(party)
+        if entry is None or number < entry.first:
+            return
+        del self.returns[party]
+        if entry.what is not None:
+            self.seconds[entry.what, party.title].append(at - entry.since)

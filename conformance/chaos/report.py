@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import Any
 
 from .cast import HEARTBEAT_MS, LIVENESS
@@ -17,7 +18,13 @@ EXPECTED: dict[str, tuple[str, float | None, float | None]] = {
     "worker frozen": ("until another worker has answered its request", None, FOUND_MS),
     "network gone": ("until another worker has answered its request", None, FOUND_MS),
     "broker killed": ("until the restarted one has served it", 1000, None),
+    "reconnected": ("from the cut until it is served again", None, None),
+    "thawed": ("from the thaw until it is served again", None, None),
+    "network back": ("until it is served again", None, None),
+    "descriptors back": ("until it is served again", None, None),
 }
+# What is said of a language where it is; of the role for the rest.
+BY_LANGUAGE = ("worker killed", "worker frozen", "network gone", "broker killed")
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -35,11 +42,13 @@ def figures(seconds: list[float], what: str) -> dict[str, Any]:
 
 def gathered(stage: Stage, minutes: float) -> dict[str, Any]:
     ledger = stage.ledger
-    recovery = []
-    for what in EXPECTED:
-        for (happened, who), seconds in sorted(stage.recovery.seconds.items()):
-            if happened == what:
-                recovery.append({"what": what, "who": who, **figures(seconds, what)})
+    seconds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for (what, title), values in sorted(stage.recovery.seconds.items()):
+        language, role = title.split()
+        seconds[what, f"{language} {role}" if what in BY_LANGUAGE else f"every {role}"] += values
+    order = list(EXPECTED)
+    entries = sorted(seconds.items(), key=lambda item: order.index(item[0][0]))
+    recovery = [{"what": what, "who": who, **figures(values, what)} for (what, who), values in entries]
     return {
         "seed": stage.seed,
         "minutes": minutes,

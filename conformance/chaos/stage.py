@@ -23,6 +23,8 @@ from .recovery import Recovery
 PLACES = [(role, proxied) for role in (Worker, Client) for proxied in (False, True)]
 # What is left of the time for the end, which takes less where all is well.
 END_SECONDS = 6
+# A broker that lives has answered a request within this time, whatever happens to others; many times what that should take.
+ANSWER_SECONDS = 30
 # Between two looks at something that is waited for.
 LOOK_SECONDS = 0.02
 
@@ -67,6 +69,10 @@ class Stage:
         if worker is not None:
             worker.in_hand.discard(number)
 
+    def waits_for(self, what: str, party: Party) -> None:
+        """From now on the party can be served again."""
+        self.recovery.away(what, [party], time.monotonic(), self.ledger.count)
+
     async def start_broker(self) -> None:
         await self.broker.start()
         self.broker_expected = True
@@ -95,7 +101,7 @@ class Stage:
             await self.settle()
             self.quiet = True
             await asyncio.wait(callers, timeout=PATIENCE_SECONDS)
-            self.ledger.close()
+            self.ledger.give_up(list(self.ledger.open))
             await self.look_for_leftovers()
             await self.leave()
         finally:
@@ -111,6 +117,12 @@ class Stage:
                 endpoint = await self.proxy.open(door) if door else self.broker.endpoint
                 self.parties.append(kind(self, spec, door, endpoint))
         await asyncio.gather(*(party.start() for party in self.parties))
+
+    async def answer_all(self) -> None:
+        """Until every request that is open now has its outcome."""
+        numbers = list(self.ledger.open)
+        if not await self.holds(lambda: self.ledger.open.keys().isdisjoint(numbers), ANSWER_SECONDS):
+            self.ledger.give_up(numbers)
 
     async def settle(self) -> None:
         """Until everyone has been served once more."""
@@ -151,8 +163,8 @@ class Stage:
 
         await asyncio.gather(*(end(party) for party in self.parties if party.up.is_set()))
 
-    async def holds(self, condition: Callable[[], bool]) -> bool:
-        end = time.monotonic() + PATIENCE_SECONDS
+    async def holds(self, condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:
+        end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
                 return False
