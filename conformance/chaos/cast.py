@@ -23,13 +23,13 @@ SERVICE = "witness"
 HEARTBEAT_MS = 500
 LIVENESS = 3
 # How long a request is in hand the first time, so that a fault finds one there.
-PAUSE_MS = 10
+PAUSE_MS = 20
 # How often a request that may be repeated is handed out at most: no chain of faults is as long as this.
 ATTEMPTS = 100
 # This share of the requests may run once only.
 ONCE = 0.25
 # Between an outcome and the next request of the same caller, on average.
-THINKING_SECONDS = 0.08
+THINKING_SECONDS = 0.12
 CALLERS = {"blocking": 1, "async": 3}
 CLIENT = {
     "timeout_ms": HEARTBEAT_MS * LIVENESS,
@@ -58,6 +58,7 @@ class Party:
         self.up = asyncio.Event()
         self.disturbed = False
         """Whether something is being done to it, or it is not there."""
+        self.calm_since = 0.0
         self.served_at = 0.0
         self.starved_at = 0.0
         """When it last was without descriptors."""
@@ -69,7 +70,7 @@ class Party:
                 agent = await Agent.start(self.spec, self.stage.log_of(self.name), self.on_event, self.on_end)
                 self.agent = agent
                 event = await asyncio.wait_for(self.open(agent), PATIENCE_SECONDS)
-            except Gone:
+            except (Gone, TimeoutError):
                 self.stage.ledger.find("crashed", f"{self.name} did not start; see {self.stage.log_of(self.name)}")
                 return
             if event["event"] != "ok":
@@ -109,6 +110,10 @@ class Party:
             yield
         finally:
             self.disturbed = False
+            self.calm_since = time.monotonic()
+
+    def touched_since(self, moment: float) -> bool:
+        return self.disturbed or self.calm_since > moment
 
     def pick(self, *choices: Any) -> Any:
         return self.chance.choice(choices)
@@ -158,14 +163,17 @@ class Worker(Party):
         self.trap: Callable[[], None] | None = None
         """Goes off as soon as a request is in hand."""
         self.killed_at = 0.0
+        self.takes = 1
+        """How many requests the broker may give it."""
 
     def open(self, agent: Agent) -> asyncio.Future[Event]:
         self.in_hand.clear()
-        style = self.pick("blocking", "async")
+        style, prefetch = self.pick("blocking", "async"), self.pick(0, 0, 4)
+        concurrency = self.pick(1, 1, 4) if style == "async" else 1
+        self.takes = prefetch + concurrency
         return agent.ask(
             "start_worker", worker="w", endpoint=self.endpoint, service=SERVICE, behaviour="witness", style=style,
-            protocol=self.pick("x1", "auto"), prefetch=self.pick(0, 0, 4),
-            concurrency=self.pick(1, 1, 4) if style == "async" else 1, **WORKER,
+            protocol=self.pick("x1", "auto"), prefetch=prefetch, concurrency=concurrency, **WORKER,
         )  # fmt: skip
 
     def on_event(self, event: Event) -> None:

@@ -7,11 +7,11 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from .cast import HEARTBEAT_MS, LIVENESS, Party, Worker
-from .processes import kill, send, starve
+from .processes import send, starve
 
 if TYPE_CHECKING:
     from .stage import Stage
@@ -52,6 +52,18 @@ def lose(stage: Stage, what: str, party: Party, since: float) -> str:
     return f", which has {len(party.in_hand)} in hand"
 
 
+@contextlib.contextmanager
+def unnoticed(stage: Stage, party: Party) -> Iterator[None]:
+    """While it is away without a sign, the broker may give it more."""
+    if isinstance(party, Worker) and len(party.in_hand) < party.takes:
+        stage.recovery.hoarding[party] = float("inf")
+    try:
+        yield
+    finally:
+        if party in stage.recovery.hoarding:
+            stage.recovery.hoarding[party] = min(stage.recovery.hoarding[party], time.monotonic())
+
+
 async def kill_party(stage: Stage, party: Party, extent: float) -> None:
     def strike() -> None:
         held = lose(stage, "worker killed", party, party.kill())
@@ -77,9 +89,10 @@ async def freeze(stage: Stage, party: Party, extent: float) -> None:
         held = lose(stage, "worker frozen", party, since)
         stage.say(f"freeze {party.name} for {seconds:.2f} s{held}")
 
+    await catch(party, strike)
     try:
-        await catch(party, strike)
-        await asyncio.sleep(seconds)
+        with unnoticed(stage, party):
+            await asyncio.sleep(seconds)
     finally:
         send(process, signal.SIGCONT)
     stage.waits_for("thawed", party)
@@ -107,7 +120,8 @@ async def hole(stage: Stage, party: Party, extent: float) -> None:
         stage.say(f"let nothing through to {party.name} for {seconds:.2f} s{held}")
 
     await catch(party, strike)
-    await asyncio.sleep(seconds)
+    with unnoticed(stage, party):
+        await asyncio.sleep(seconds)
     stage.proxy.do("heal", party.door)
     stage.waits_for("network back", party)
 
@@ -137,19 +151,30 @@ async def starve_party(stage: Stage, party: Party, extent: float) -> None:
 
 
 async def kill_broker(stage: Stage, _: Party, extent: float) -> None:
+    await restart_broker(stage, signal.SIGKILL, "broker killed", extent)
+
+
+async def end_broker(stage: Stage, _: Party, extent: float) -> None:
+    await restart_broker(stage, signal.SIGTERM, "broker told to end", extent)
+
+
+async def restart_broker(stage: Stage, number: signal.Signals, what: str, extent: float) -> None:
     # Clients ask the restarted broker again: this would make good what the present one has forgotten.
     await stage.answer_all()
-    stage.say("kill the broker, and start it again")
+    stage.say(f"send {number.name} to the broker, and start it again")
     stage.broker_expected = False
     stage.recovery.broker_disturbed()
-    since = kill(stage.broker.process)
+    since = time.monotonic()
     assert stage.broker.process is not None
-    await stage.broker.process.wait()
+    send(stage.broker.process, number)
+    status = await stage.broker.process.wait()
+    if number == signal.SIGTERM and status != 0:
+        stage.ledger.find("crashed", f"the broker, told to end, ended with status {status}")
     await stage.start_broker()
     whole = [party for party in stage.parties if party.is_whole]
-    stage.recovery.away("broker killed", whole, since, stage.ledger.count)
+    stage.recovery.away(what, whole, since, stage.ledger.count)
     # One that does not come back is missed at the end, at the latest.
-    await stage.holds(lambda: all(entry.what != "broker killed" for entry in stage.recovery.returns.values()))
+    await stage.holds(lambda: all(entry.what != what for entry in stage.recovery.returns.values()))
     await asyncio.sleep(extent)
 
 
@@ -181,10 +206,10 @@ async def starve_broker(stage: Stage, party: Party, extent: float) -> None:
 
 
 # How likely each is.
-OF_A_WORKER: dict[Fault, int] = {kill_party: 30, freeze: 10}
+OF_A_WORKER: dict[Fault, int] = {kill_party: 30, freeze: 12}
 OF_A_CLIENT: dict[Fault, int] = {kill_party: 5, freeze: 5}
-OF_A_CONNECTION: dict[Fault, int] = {cut: 10, hole: 8, delay: 6, starve_party: 6}
-OF_THE_BROKER: dict[Fault, int] = {kill_broker: 6, freeze_broker: 3, starve_broker: 3}
+OF_A_CONNECTION: dict[Fault, int] = {cut: 10, hole: 10, delay: 6, starve_party: 6}
+OF_THE_BROKER: dict[Fault, int] = {kill_broker: 3, end_broker: 1, freeze_broker: 1, starve_broker: 1}
 
 
 async def storm(stage: Stage, until: float) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import resource
 import signal
+import socket
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -102,7 +105,7 @@ class Broker:
     def __init__(self, options: dict[str, Any], log: Path) -> None:
         self.options = [word for key, value in options.items() for word in (f"--{key}", str(value))]
         self.log = log
-        self.port = 0
+        self.port = lasting_port()
         self.process: Process | None = None
 
     async def start(self) -> None:
@@ -112,30 +115,42 @@ class Broker:
         line = (await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_SECONDS)).decode()
         if not line.startswith("listening on "):
             raise Gone(f"the broker did not listen; see {self.log}")
-        self.port = int(line.rsplit(":", 1)[1])
 
     @property
     def endpoint(self) -> str:
         return f"tcp://127.0.0.1:{self.port}"
 
 
+def lasting_port() -> int:
+    """A free port that the kernel gives to nobody. Of the others, one that a peer connects to while no broker is there may become
+    that peer's own, which is then connected to itself and leaves the broker no place."""
+    lowest_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = list(range(max(1025, lowest_given - 10_000), lowest_given))
+    random.shuffle(ports)
+    for port in ports:
+        with contextlib.suppress(OSError), socket.socket() as candidate:
+            candidate.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port below those that the kernel gives is free")
+
+
 class Proxy:
     """The program of `proxy.py`."""
 
-    def __init__(self, process: Process) -> None:
-        self.process = process
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.process: Process | None = None
 
-    @classmethod
-    async def start(cls, broker_port: int, log: Path) -> Proxy:
-        return cls(await start([sys.executable, "-m", "chaos.proxy", str(broker_port)], log))
+    async def start(self, broker_port: int) -> None:
+        self.process = await start([sys.executable, "-m", "chaos.proxy", str(broker_port)], self.log)
 
     def do(self, *words: str) -> None:
-        assert self.process.stdin is not None
+        assert self.process is not None and self.process.stdin is not None
         self.process.stdin.write(" ".join(words).encode() + b"\n")
 
     async def open(self, name: str) -> str:
         self.do("open", name)
-        assert self.process.stdout is not None
+        assert self.process is not None and self.process.stdout is not None
         port = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_SECONDS)
         return f"tcp://127.0.0.1:{int(port)}"
 

@@ -41,6 +41,8 @@ class Recovery:
         """By what happened, and by whom."""
         self.losses: dict[int, Loss] = {}
         self.returns: dict[Party, Return] = {}
+        self.hoarding: dict[Party, float] = {}
+        """Workers that nobody knew to be away and that could be given more, and until when that was so."""
 
     def lost(self, what: str, worker: Party, since: float, numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -63,13 +65,16 @@ class Recovery:
         if loss is None or loss.worker is worker:
             return
         loss.moved = True
-        if worker.disturbed:
+        if worker.touched_since(loss.since):
             del self.losses[number]
 
     def answered(self, number: int, client: Party, at: float) -> None:
         self.served(number, client, at)
         loss = self.losses.pop(number, None)
-        if loss is not None and loss.moved and not client.disturbed:
+        if loss is None or not loss.moved or client.touched_since(loss.since):
+            return
+        # One of these may have been given the request before the one that has answered it.
+        if not any(until > loss.since for party, until in self.hoarding.items() if party is not loss.worker):
             self.seconds[loss.what, loss.worker.title].append(at - loss.since)
 
     def served(self, number: int, party: Party, at: float) -> None:

@@ -15,16 +15,17 @@ FOUND_MS = (LIVENESS + 1) * HEARTBEAT_MS
 EXPECTED: dict[str, tuple[str, float | None, float | None]] = {
     "worker killed": ("until another worker has answered its request", 10, 2 * HEARTBEAT_MS),
     "connection cut": ("until another worker has answered its request", None, None),
-    "worker frozen": ("until another worker has answered its request", None, FOUND_MS),
-    "network gone": ("until another worker has answered its request", None, FOUND_MS),
+    "worker frozen": ("until another worker has answered its request", FOUND_MS, None),
+    "network gone": ("until another worker has answered its request", FOUND_MS, None),
     "broker killed": ("until the restarted one has served it", 1000, None),
+    "broker told to end": ("until the restarted one has served it", 1000, None),
     "reconnected": ("from the cut until it is served again", None, None),
     "thawed": ("from the thaw until it is served again", None, None),
     "network back": ("until it is served again", None, None),
     "descriptors back": ("until it is served again", None, None),
 }
 # What is said of a language where it is; of the role for the rest.
-BY_LANGUAGE = ("worker killed", "worker frozen", "network gone", "broker killed")
+BY_LANGUAGE = ("worker killed", "broker killed")
 
 
 def percentile(values: list[float], share: float) -> float:

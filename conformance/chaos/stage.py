@@ -42,6 +42,7 @@ class Stage:
         self.broker_turn = asyncio.Lock()
         self.broker_expected = False
         """Whether the broker has to be there."""
+        self.proxy = Proxy(self.log_of("proxy"))
         self.parties: list[Party] = []
         self.runners: dict[int, Worker] = {}
         """Who has begun with a request last."""
@@ -76,7 +77,7 @@ class Stage:
     async def start_broker(self) -> None:
         await self.broker.start()
         self.broker_expected = True
-        asyncio.create_task(self.watch_broker())
+        self.watching = asyncio.create_task(self.watch_broker())
 
     async def watch_broker(self) -> None:
         process = self.broker.process
@@ -100,17 +101,19 @@ class Stage:
             self.say("the storm is over")
             await self.settle()
             self.quiet = True
-            await asyncio.wait(callers, timeout=PATIENCE_SECONDS)
+            done, _ = await asyncio.wait(callers, timeout=PATIENCE_SECONDS)
+            for caller in done:
+                caller.result()
             self.ledger.give_up(list(self.ledger.open))
             await self.look_for_leftovers()
             await self.leave()
         finally:
             self.ending = True
-            self.end_everything()
+            await self.end_everything()
 
     async def enter(self) -> None:
         await self.start_broker()
-        self.proxy = await Proxy.start(self.broker.port, self.log_of("proxy"))
+        await self.proxy.start(self.broker.port)
         for place, (kind, proxied) in enumerate(PLACES):
             for spec in self.specs:
                 door = f"{spec.language}-{place}" if proxied else ""
@@ -171,12 +174,17 @@ class Stage:
             await asyncio.sleep(LOOK_SECONDS)
         return True
 
-    def end_everything(self) -> None:
+    async def end_everything(self) -> None:
+        """Also reads to the end what they have written, which closes their pipes."""
         for party in self.parties:
-            kill(party.agent.process if party.agent else None)
-        kill(self.broker.process)
-        if hasattr(self, "proxy"):
-            kill(self.proxy.process)
+            if party.agent is not None:
+                kill(party.agent.process)
+                await party.agent.reader
+                await party.agent.process.wait()
+        for process in (self.broker.process, self.proxy.process):
+            if process is not None:
+                kill(process)
+                await process.communicate()
 
 
 async def run(specs: list[AgentSpec], seed: int, minutes: float, logs: Path, diary: TextIO = sys.stdout) -> Stage:

@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     /// What decides which faults happen to whom and when; drawn and printed where it is not given
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
-    /// Print the report as JSON on standard output, and the rest on standard error
+    /// Print the report as JSON, as the last line of standard output, and what happens on standard error
     #[arg(long)]
     json: bool,
 }
