@@ -83,7 +83,7 @@ class Party:
 
     def on_event(self, event: Event) -> None:
         if event["event"] in CLOSING:
-            self.stage.ledger.find("doubled", f"{self.name} has a second outcome for command {event['id']}: {event}")
+            self.stage.ledger.find("doubled", f"{self.name} has a second outcome, {event['event']!r}, for command {event['id']}")
 
     def on_end(self) -> None:
         """The end of a process that nobody has killed is the end of the party."""

@@ -207,7 +207,8 @@ impl Handler {
             }
             Behaviour::Retry { .. } => request.reply(body.clone()),
             Behaviour::Witness { pause } => {
-                let number = body.frames().first().and_then(|frame| std::str::from_utf8(frame).ok()?.parse::<u64>().ok());
+                let number =
+                    body.frames().first().and_then(|frame| std::str::from_utf8(frame).ok()?.parse::<u64>().ok());
                 emit(&json!({ "event": "running", "worker": self.worker, "request": number }));
                 if request.attempt() == 1 {
                     thread::sleep(*pause);
