@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from .cast import Party
 
 
+# What the broker learns from a closed connection, within milliseconds.
+TOLD_BY_CONNECTION = ("worker killed", "connection cut")
+
+
 @dataclass
 class Loss:
     """A request that was in the hands of a worker when something was done to it."""
@@ -73,8 +77,10 @@ class Recovery:
         loss = self.losses.pop(number, None)
         if loss is None or not loss.moved or client.touched_since(loss.since):
             return
-        # One of these may have been given the request before the one that has answered it.
-        if not any(until > loss.since for party, until in self.hoarding.items() if party is not loss.worker):
+        # One of these may have been given the request before the one that has answered it. That is as slow as what is found by
+        # heartbeats in the first place, and so common that few figures of those would be left.
+        hoarded = any(until > loss.since for party, until in self.hoarding.items() if party is not loss.worker)
+        if not (hoarded and loss.what in TOLD_BY_CONNECTION):
             self.seconds[loss.what, loss.worker.title].append(at - loss.since)
 
     def served(self, number: int, party: Party, at: float) -> None:
