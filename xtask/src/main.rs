@@ -4,6 +4,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod codegen;
 mod demo;
 mod dist;
@@ -53,6 +54,8 @@ enum Command {
         #[arg(value_enum)]
         parts: Vec<Part>,
     },
+    /// Kill, freeze, cut off and starve processes of five languages under load, and check every answer
+    Chaos(chaos::Arguments),
     /// Run the formatters, linters, type checkers and compilers of all languages
     Lint,
     /// Write the generated files: the C header and the types of the Node addon
@@ -93,6 +96,9 @@ fn run(command: Command) -> Result<bool> {
     match command {
         Command::Demo { input } => demo::run(&project, input.as_deref()).map(|()| true),
         Command::Test { parts } => Ok(test::run(&project, &parts)),
+        Command::Chaos(arguments) => {
+            chaos::run(&project, &mut build::Builder::new(&project), &arguments).map(|()| true)
+        }
         Command::Lint => Ok(lint::run(&project)),
         Command::Codegen { check } => codegen::run(&project, &mut build::Builder::new(&project), check).map(|()| true),
         Command::Bench(arguments) => bench::run(&project, &arguments),

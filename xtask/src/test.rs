@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::build::{ALL_BUT_PYTHON, Builder, Stage, make};
+use crate::chaos;
 use crate::examples::{self, Check};
 use crate::process::Run;
 use crate::project::Project;
@@ -27,6 +28,8 @@ pub(crate) enum Part {
     C,
     /// All languages against each other and against strangers' peers.
     Conformance,
+    /// A minute of killed, frozen and cut off processes in all languages.
+    Chaos,
     /// Every example in every language.
     Examples,
     /// The programs of README.md.
@@ -97,6 +100,7 @@ fn run_part(project: &Project, builder: &mut Builder<'_>, part: Part) -> Vec<Sui
             let run = pytest(project)?.args(["tests", "--require-agents", "--numprocesses=3", "--dist=worksteal"]);
             Ok(run.env("MAJORDOMO_TARGET_DIR", project.built()).dir(&project.path("conformance")))
         })],
+        Part::Chaos => vec![checks("chaos", || Ok(chaos::check(project, builder)))],
         Part::Examples => vec![checks("examples", || examples::run(project, builder))],
         Part::Readme => vec![checks("readme", || readme::run(project, builder))],
     }

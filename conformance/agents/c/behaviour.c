@@ -191,6 +191,25 @@ static void retry (worker_t *worker, const in_hand_t *in_hand, mdmsg_t *body)
     fail_retryably (in_hand, 503, "not yet");
 }
 
+static void witness (worker_t *worker, const in_hand_t *in_hand, mdmsg_t *body)
+{
+    const void *data = NULL;
+    size_t size = 0;
+    char digits[24] = "";
+    mdmsg_frame (body, 0, &data, &size);
+    if (size < sizeof digits)
+        memcpy (digits, data, size);
+    line_t line = line_start ("running", -1);
+    line_text (&line, "worker", worker->name);
+    line_number (&line, "request", strtoul (digits, NULL, 10));
+    line_end (&line);
+    if (attempt (in_hand) == 1) {
+        const struct timespec pause = {worker->pause_ms / 1000, worker->pause_ms % 1000 * 1000000};
+        nanosleep (&pause, NULL);
+    }
+    reply (in_hand, body);
+}
+
 behaviour_t behaviour_named (const char *wanted)
 {
     static const struct {
@@ -200,7 +219,7 @@ behaviour_t behaviour_named (const char *wanted)
         {"echo", echo},   {"reverse", reverse},   {"name", name},
         {"stream", stream}, {"fail", fail_as_told}, {"raise", fail_unexpectedly},
         {"hold", hold},   {"spin", spin},         {"describe", describe},
-        {"wait_cancel", wait_cancel}, {"retry", retry},
+        {"wait_cancel", wait_cancel}, {"retry", retry},           {"witness", witness},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp (known[i].name, wanted) == 0)

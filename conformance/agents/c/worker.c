@@ -188,6 +188,7 @@ void worker_start (const command_t *command)
     worker->code = (unsigned long) command_number (command, "code", 0);
     worker->spin_ms = (unsigned long) command_number (command, "spin_ms", 0);
     worker->succeed_at = command_number (command, "succeed_at", 2);
+    worker->pause_ms = command_number (command, "pause_ms", 0);
     worker->behaviour = behaviour;
     worker->concurrency = concurrency;
     pthread_mutex_init (&worker->lock, NULL);

@@ -143,6 +143,14 @@ private:
                     throw majordomo::service_failure (503, "not yet", true);
                 return request.clone ();
             };
+        if (name == "witness")
+            return [this] (const message &request, const in_hand &hand) {
+                const long number = std::stol (std::string (request[0]));
+                event ("running").field ("worker", command_.text ("worker")).field ("request", number).send ();
+                if (hand.attempt () == 1)
+                    std::this_thread::sleep_for (std::chrono::milliseconds (command_.number ("pause_ms", 0)));
+                return request.clone ();
+            };
         throw bad_command ("unknown behaviour " + name);
     }
 

@@ -1,6 +1,7 @@
 // The agent of Node (see conformance/AGENT.md): lines into calls of the package `majordomo`, and what comes back into lines.
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
+import { setTimeout as pause } from 'node:timers/promises';
 
 import { body, described, flat, generated, properties } from './body.mjs';
 
@@ -115,6 +116,11 @@ function startWorker(command) {
       say({ event: 'holding', worker: command.worker, handled: state.handled });
       await cancelled;
       say({ event: 'cancelled', worker: command.worker });
+      return request.body;
+    },
+    witness: async (request) => {
+      say({ event: 'running', worker: command.worker, request: Number(request.body[0]) });
+      if (request.attempt === 1) await pause(command.pause_ms);
       return request.body;
     },
     retry: (request) => {

@@ -84,6 +84,17 @@ class Behaviour:
         OUT.event("cancelled", worker=self.command["worker"])
         return request.body
 
+    def witness(self, request: majordomo.Request) -> Any:
+        self._tell_running(request)
+        time.sleep(self._pause(request))
+        return request.body
+
+    def _tell_running(self, request: majordomo.Request) -> None:
+        OUT.event("running", worker=self.command["worker"], request=int(request.body[0]))
+
+    def _pause(self, request: majordomo.Request) -> float:
+        return float(self.command["pause_ms"] / 1000 if request.attempt == 1 else 0)
+
     def retry(self, request: majordomo.Request) -> majordomo.Message:
         if request.attempt < self.command["succeed_at"]:
             raise majordomo.ServiceError(503, "not yet", retryable=True)
@@ -158,6 +169,11 @@ class AsyncBehaviour(Behaviour):
     async def hold(self, request: majordomo.Request) -> majordomo.Message:  # type: ignore[override]
         OUT.event("holding", worker=self.command["worker"], handled=self.handled)
         await self.released_on_loop.wait()
+        return request.body
+
+    async def witness(self, request: majordomo.Request) -> majordomo.Message:
+        self._tell_running(request)
+        await asyncio.sleep(self._pause(request))
         return request.body
 
     async def wait_cancel(self, request: majordomo.Request) -> Any:

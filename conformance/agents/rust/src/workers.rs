@@ -126,6 +126,7 @@ enum Behaviour {
     Describe,
     WaitCancel,
     Retry { succeed_at: u32 },
+    Witness { pause: Duration },
 }
 
 impl Handler {
@@ -144,6 +145,7 @@ impl Handler {
             "describe" => Behaviour::Describe,
             "wait_cancel" => Behaviour::WaitCancel,
             "retry" => Behaviour::Retry { succeed_at: command.count("succeed_at").unwrap_or(2) },
+            "witness" => Behaviour::Witness { pause: command.millis("pause_ms").unwrap_or_default() },
             other => return Err(Problem::Failed(format!("no behaviour {other:?}"))),
         };
         let worker = command.text("worker")?.to_owned();
@@ -204,6 +206,15 @@ impl Handler {
                 request.fail_with(ServiceError::new(503, "not yet").retryable(true))
             }
             Behaviour::Retry { .. } => request.reply(body.clone()),
+            Behaviour::Witness { pause } => {
+                let number =
+                    body.frames().first().and_then(|frame| std::str::from_utf8(frame).ok()?.parse::<u64>().ok());
+                emit(&json!({ "event": "running", "worker": self.worker, "request": number }));
+                if request.attempt() == 1 {
+                    thread::sleep(*pause);
+                }
+                request.reply(body.clone())
+            }
         }
     }
 
