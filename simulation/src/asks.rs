@@ -170,12 +170,13 @@ impl<'a> Asking<'a> {
         now + self.ask.hurry.unwrap_or(deadline) * MS
     }
 
-    /// Judges the outcome.
+    /// Judges the outcome. `in_line` is whether the request had to wait for its client's own others until a moment ago.
     pub(super) fn judge(
         &self,
         outcome: &Result<Message, Error>,
         allowed: Allowed,
         once: bool,
+        in_line: bool,
     ) -> Result<Fate, Failure> {
         let wrong = |promise, detail: String| Err(Failure { promise, detail: format!("{}: {detail}", self.text) });
         let error = match outcome {
@@ -202,7 +203,7 @@ impl<'a> Asking<'a> {
         let once = once || self.ask.once;
         let ask = self.ask;
         let unserved = ask.service == NOBODY;
-        let late = ask.hurry.is_some() || unserved;
+        let late = ask.hurry.is_some() || unserved || in_line;
         let broken = text.contains("in the middle") || text.contains("first part") || !self.parts.is_empty();
         let fine = |fine: bool, fate: Fate| {
             if fine { Ok(fate) } else { wrong("requests fail for good reasons only", text.clone()) }

@@ -10,8 +10,9 @@ use majordomo::{ClientOptions, Error, Message, Protocol, RequestOptions};
 
 use super::asks::{Asking, Fate};
 use super::network::{Event, Link, MS, Moment, Owner};
+use super::plan::NOBODY;
 use super::random::Random;
-use super::script::{Ask, ClientSetting, Speaks};
+use super::script::{Act, Ask, ClientSetting, Speaks};
 use super::sessions::SessionPeer;
 use super::world::World;
 
@@ -202,7 +203,12 @@ impl World<'_> {
         let (seed, now) = (self.script.setting.seed, self.now);
         let Some(asking) = self.ledger.asking(id) else { return };
         let client = asking.ask.client;
-        let (is_first, judged) = (asking.outcome.is_none(), asking.judge(outcome, allowed, once));
+        // Requests that nobody serves last, and may be all that a client may have outstanding.
+        let is_fresh = asking.arrivals == 0 || asking.arrived + 1000 * MS > now;
+        let acts = self.script.acts.iter().map(|planned| &planned.act);
+        let unserved = acts.filter(|act| matches!(act, Act::Ask(ask) if ask.client == client && ask.service == NOBODY));
+        let in_line = is_fresh && unserved.count() >= self.script.setting.clients[client].max_in_flight;
+        let (is_first, judged) = (asking.outcome.is_none(), asking.judge(outcome, allowed, once, in_line));
         asking.outcome = Some(*judged.as_ref().unwrap_or(&Fate::Failed));
         self.ledger.hold(is_first, "every request has one outcome", || format!("{id}: another one: {outcome:?}"));
         if let Err(failure) = judged {
