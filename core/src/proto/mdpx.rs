@@ -13,7 +13,7 @@ use std::ops::Range;
 pub(crate) use batch::Gathered;
 #[cfg(test)]
 pub(crate) use batch::each_alone;
-pub use batch::{BATCH_HEADER, MAX_BATCH, begin_batch, each_message, may_join};
+pub use batch::{BATCH_HEADER, MAX_BATCH, MAX_TOGETHER, begin_batch, each_message, may_join};
 pub use body::{Layout, unpack};
 pub(crate) use read::is_batch;
 pub use read::{Header, is_header, read};

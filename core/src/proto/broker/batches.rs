@@ -33,7 +33,8 @@ impl Batches {
 
     /// Adds a message of one frame. Gives out the batch that had no room for it.
     pub(super) fn add<F: Frame>(&mut self, to: RoutingId, message: &[u8]) -> Option<Transmit<F>> {
-        let is_full = |batch: &Batch| batch.bytes.len() + message.len() > mdpx::MAX_BATCH;
+        let is_full =
+            |batch: &Batch| batch.count >= mdpx::MAX_TOGETHER || batch.bytes.len() + message.len() > mdpx::MAX_BATCH;
         let full = if self.open.get(&to).is_some_and(is_full) { self.close(&to) } else { None };
         let spare = &mut self.spare;
         let batch = self.open.entry(to).or_insert_with(|| {

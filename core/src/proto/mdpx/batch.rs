@@ -10,9 +10,10 @@ use super::write::{pack, packed_len, write};
 use super::{Command, MAGIC, PACK_LIMIT, code};
 
 /// A message of several takes at most so many bytes.
-///
-/// So many that one costs nothing beside its messages, and so few that the receiver works on it while the next is made.
-pub const MAX_BATCH: usize = 8 << 10;
+pub const MAX_BATCH: usize = 32 << 10;
+/// So many at most go out together: enough that their number costs little, and so few that the receiver works on them
+/// while the next are made.
+pub const MAX_TOGETHER: usize = 128;
 
 /// Whether a message may be one of several in a BATCH: it is one frame, of moderate size, and no BATCH itself.
 pub fn may_join<F: AsRef<[u8]>>(message: &[F]) -> bool {
@@ -80,7 +81,8 @@ impl Gathered {
     /// Adds a message; see [`Gathered::fits`]. Gives out what had no room for it.
     pub(crate) fn add(&mut self, command: &Command<'_>, body: Option<&Message>) -> Option<Vec<Bytes>> {
         let size = MAX_FIELDS + body.map_or(0, |body| packed_len(body.frames()) + body.properties().block().len());
-        let full = if self.bytes.len() + LENGTH + size > MAX_BATCH { self.take() } else { None };
+        let is_full = self.count >= MAX_TOGETHER || self.bytes.len() + LENGTH + size > MAX_BATCH;
+        let full = if is_full { self.take() } else { None };
         if self.count == 0 {
             self.bytes.reserve(self.last.max(BATCH_HEADER + LENGTH + size));
             begin_batch(&mut self.bytes);
