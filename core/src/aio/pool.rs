@@ -496,7 +496,7 @@ mod tests {
         ask(&mut router, &mut pool, &mut io, 0);
         drop(router);
         let (dealer, _) = pool.connections[0].link.interest().unwrap();
-        let woken = Poller::default().poll([Interest::dealer(dealer, false)], Some(Duration::from_secs(30))).unwrap();
+        let woken = Poller::default().poll(&[Interest::dealer(dealer, false)], Some(Duration::from_secs(30))).unwrap();
         assert_ne!(woken, Woken::Timeout, "the break shows");
         assert!(pool.is_stale(&mut io) && !pool.connections[0].link.is_open() && io.timers.next().is_none());
     }
