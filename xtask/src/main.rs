@@ -8,12 +8,15 @@ mod codegen;
 mod demo;
 mod dist;
 mod examples;
+mod fuzz;
 mod hub;
 mod layers;
 mod lint;
+mod nightly;
 mod process;
 mod project;
 mod readme;
+mod sanitize;
 mod setup;
 mod stamp;
 mod tally;
@@ -61,6 +64,14 @@ enum Command {
     },
     /// Measure Majordomo beside a bare relay and other yardsticks, and print how they compare
     Bench(bench::Arguments),
+    /// Run the fuzz targets, with the nightly toolchain
+    Fuzz(fuzz::Arguments),
+    /// Run the tests of the core and of the C library under AddressSanitizer or ThreadSanitizer, with the nightly toolchain
+    Sanitize {
+        /// The sanitizers; by default both
+        #[arg(value_enum)]
+        sanitizers: Vec<sanitize::Sanitizer>,
+    },
     /// Build what users install, into dist/: wheel, npm tarball, C archive, binaries
     Dist,
 }
@@ -89,6 +100,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Lint => Ok(lint::run(&project)),
         Command::Codegen { check } => codegen::run(&project, &mut build::Builder::new(&project), check).map(|()| true),
         Command::Bench(arguments) => bench::run(&project, &arguments),
+        Command::Fuzz(arguments) => fuzz::run(&project, &arguments),
+        Command::Sanitize { sanitizers } => sanitize::run(&project, &sanitizers),
         Command::Dist => dist::run(&project).map(|()| true),
     }
 }
