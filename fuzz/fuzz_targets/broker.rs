@@ -6,7 +6,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use majordomo::proto::mdp::{self, ToBroker};
 use majordomo::proto::mdpx::Command;
-use majordomo_fuzz::broker::{NUMBERS, SESSIONS, World};
+use majordomo_fuzz::broker::World;
 use majordomo_fuzz::input::Input;
 use majordomo_fuzz::words::{self, BEATS, SERVICES};
 
@@ -76,8 +76,8 @@ fn older(input: &mut Input<'_>, world: &World) -> ToBroker<Bytes> {
 /// What a peer of MDPX may say.
 fn x1(input: &mut Input<'_>, world: &World) -> Vec<Bytes> {
     let kind = input.u8() % 20;
-    let session = 1 + input.u8() % SESSIONS;
-    let number = u64::from(session) * NUMBERS + u64::from(input.u8() % 64);
+    let session = 1 + input.u8() % 3;
+    let number = u64::from(input.u8() % 64);
     let last = world.deliveries.len().wrapping_sub(1 + input.below(3));
     let delivery = world.deliveries.get(last).copied().unwrap_or(1);
     let (name, beat) = (service(input), *input.pick(&BEATS).expect("there are some"));

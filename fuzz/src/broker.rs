@@ -12,9 +12,16 @@ use majordomo::proto::mdpx::{self, Command};
 use crate::input::Input;
 use crate::outputs::{check_from_broker, messages_of_x1};
 
-/// Requests of a session have numbers of its own: session 2 has those from 2000.
-pub const NUMBERS: u64 = 1000;
-pub const SESSIONS: u8 = 3;
+/// What the onlooker knows of a number of requests.
+#[derive(Default)]
+struct Asked {
+    times: u32,
+    outcomes: u32,
+    /// The most attempts that its clients have wanted.
+    attempts: u32,
+    /// The sessions that those who asked had greeted for.
+    sessions: BTreeSet<u8>,
+}
 
 /// What the onlooker knows of a peer.
 #[derive(Default)]
@@ -39,8 +46,7 @@ pub struct World {
     pub now: Instant,
     config: BrokerConfig,
     peers: BTreeMap<Vec<u8>, Peer>,
-    /// By number: how often it was asked and answered, and how many attempts its client wants at most.
-    asked: BTreeMap<u64, (u32, u32, u32)>,
+    asked: BTreeMap<u64, Asked>,
     last_delivery: u64,
     /// The last messages, to be undeliverable.
     pub sent: VecDeque<Transmit<Bytes>>,
@@ -153,8 +159,9 @@ impl World {
                 Command::Hello { session, .. } => drop(peer.greeted.insert(session[0])),
                 Command::Request { number, max_attempts, .. } => {
                     let entry = asked.entry(number).or_default();
-                    entry.0 += 1;
-                    entry.2 = entry.2.max(u32::from(max_attempts));
+                    entry.times += 1;
+                    entry.attempts = entry.attempts.max(u32::from(max_attempts));
+                    entry.sessions.extend(&peer.greeted);
                 }
                 Command::Ready { capacity: now, .. } => capacity = capacity.max(Some(now)),
                 Command::WorkerFinal { delivery, .. }
@@ -166,7 +173,7 @@ impl World {
         }
         match mdp::read_to_broker(frames.to_vec()) {
             Ok(ToBroker::Request { .. }) => peer.owed += 1,
-            Ok(ToBroker::Answer { address, part: Part::Final, .. }) if peer.held_address == Some(address) => {
+            Ok(ToBroker::Answer { address, part: Part::Final, .. }) if peer.held_address.as_ref() == Some(&address) => {
                 peer.held_address = None;
             }
             _ => {}
@@ -211,19 +218,16 @@ impl World {
                         self.last_delivery = delivery;
                         peer.held.insert(delivery);
                         assert!(peer.held.len() <= peer.capacity as usize, "more deliveries than the capacity");
-                        let wanted = self.asked.get(&number).filter(|_| session != [0; 16]).map_or(0, |asked| asked.2);
+                        let wanted =
+                            self.asked.get(&number).filter(|_| session != [0; 16]).map_or(0, |asked| asked.attempts);
                         assert!(u32::from(attempt) <= self.config.max_attempts.max(wanted), "attempt {attempt}");
                         self.deliveries.push_back(delivery);
                     }
                     Command::Final { number, .. } | Command::Error { number, .. } => {
                         let asked = self.asked.entry(number).or_default();
-                        asked.1 += 1;
-                        assert!(asked.1 <= asked.0, "request {number} has more outcomes than it was asked");
-                        let session = (number / NUMBERS) as u8;
-                        assert!(
-                            session == 0 || session > SESSIONS || peer.greeted.contains(&session),
-                            "an outcome of session {session} goes to somebody else"
-                        );
+                        asked.outcomes += 1;
+                        assert!(asked.outcomes <= asked.times, "request {number} has more outcomes than it was asked");
+                        assert!(!asked.sessions.is_disjoint(&peer.greeted), "an outcome goes to a stranger's session");
                     }
                     Command::Disconnect { .. } => {
                         peer.held.clear();

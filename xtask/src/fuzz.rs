@@ -14,9 +14,10 @@ use crate::process::Run;
 use crate::project::Project;
 
 /// Coverage as libFuzzer reads it, and AddressSanitizer, which finds what Rust's own checks do not.
-const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module \
-    -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=4";
+const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0 \
+    -Zsanitizer=address -Ccodegen-units=4";
 
 /// The targets, by their files in `fuzz/fuzz_targets`.
 pub(crate) const TARGETS: [&str; 11] =
