@@ -36,6 +36,11 @@ impl Nightly {
             .env("RUSTFLAGS", flags)
     }
 
+    /// Whether the standard library can be built anew with this toolchain.
+    pub(crate) fn has_library_source(&self) -> bool {
+        self.sysroot.join("lib/rustlib/src/rust/library/Cargo.lock").is_file()
+    }
+
     /// The runtime library of a sanitizer, such as `asan`.
     pub(crate) fn runtime(&self, project: &Project, sanitizer: &str) -> Result<PathBuf> {
         let folder = self.sysroot.join("lib/rustlib").join(&project.triple).join("lib");

@@ -1,7 +1,5 @@
 //! `cargo xtask sanitize`: the tests of the core and of the C library in builds that watch memory and threads.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -35,24 +33,21 @@ impl Sanitizer {
         }
     }
 
-    fn flags(self) -> &'static str {
+    /// The variable that its runtime reads, and what it says.
+    fn options(self) -> (&'static str, &'static str) {
         match self {
-            Sanitizer::Address => "-Zsanitizer=address",
-            // The standard library comes without. What it does is nearly all generic, and so compiled here.
-            Sanitizer::Thread => "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer",
+            Sanitizer::Address => ("ASAN_OPTIONS", "detect_leaks=1:detect_stack_use_after_return=1"),
+            // Our tests fork with threads on purpose: the children touch nothing of the parent's.
+            Sanitizer::Thread => ("TSAN_OPTIONS", "die_after_fork=0:history_size=4:second_deadlock_stack=1"),
         }
     }
 
-    /// The variable that its runtime reads, and what it says.
-    fn options(self, project: &Project) -> (&'static str, String) {
+    /// What cargo builds beside the project. The locks of a standard library without instrumentation are not seen by
+    /// ThreadSanitizer, which then takes all that they guard for races.
+    fn needs(self) -> &'static [&'static str] {
         match self {
-            Sanitizer::Address => ("ASAN_OPTIONS", "detect_leaks=1:detect_stack_use_after_return=1".to_owned()),
-            Sanitizer::Thread => {
-                let suppressions: PathBuf = project.path("xtask/src/sanitize/thread.supp");
-                // Our processes fork with threads on purpose: their children touch nothing of the parent's.
-                let options = "die_after_fork=0:history_size=4:second_deadlock_stack=1";
-                ("TSAN_OPTIONS", format!("{options}:suppressions={}", suppressions.display()))
-            }
+            Sanitizer::Address => &[],
+            Sanitizer::Thread => &["-Zbuild-std"],
         }
     }
 }
@@ -63,9 +58,18 @@ pub(crate) fn run(project: &Project, sanitizers: &[Sanitizer]) -> Result<bool> {
     let Some(nightly) = Nightly::find("the sanitizers") else { return Ok(true) };
     let mut good = true;
     for sanitizer in sanitizers {
-        let tests = [("core", core(project, &nightly, *sanitizer)), ("C", c(project, &nightly, *sanitizer)?)];
-        for (name, test) in tests {
-            let outcome = test.run();
+        if !sanitizer.needs().is_empty() && !nightly.has_library_source() {
+            println!(
+                "SKIPPED: {}: the nightly toolchain lacks rust-src (rustup component add rust-src)",
+                sanitizer.name()
+            );
+            continue;
+        }
+        let core = build(project, &nightly, *sanitizer, "test");
+        let core = core.args(["--package", "majordomo", "--lib", "--tests", "--no-fail-fast"]).run();
+        let library = build(project, &nightly, *sanitizer, "build").args(["--package", "majordomo-c"]).run();
+        let c = library.and_then(|()| c(project, &nightly, *sanitizer)?.run());
+        for (name, outcome) in [("core", core), ("C", c)] {
             match &outcome {
                 Ok(()) => println!("{}, {name}: nothing found", sanitizer.name()),
                 Err(error) => println!("FAILED {}, {name}: {error:#}", sanitizer.name()),
@@ -76,15 +80,13 @@ pub(crate) fn run(project: &Project, sanitizers: &[Sanitizer]) -> Result<bool> {
     Ok(good)
 }
 
-/// The tests of the core, and the C library for its own.
-fn core(project: &Project, nightly: &Nightly, sanitizer: Sanitizer) -> Run {
-    let (variable, options) = sanitizer.options(project);
-    let tests = ["--package", "majordomo", "--package", "majordomo-c", "--lib", "--tests", "--no-fail-fast"];
+/// Cargo with the sanitizer, for libzmq as well: without that its own locks would not be known.
+fn build(project: &Project, nightly: &Nightly, sanitizer: Sanitizer, command: &str) -> Run {
+    let (variable, options) = sanitizer.options();
     nightly
-        .cargo(project, "test", sanitizer.name(), sanitizer.flags())
-        .args(tests)
-        // libzmq is watched, too: without that its own locks would not be known.
-        .env("CXXFLAGS", format!("-fsanitize={} -fno-omit-frame-pointer -g1", sanitizer.name()))
+        .cargo(project, command, sanitizer.name(), &format!("-Zsanitizer={}", sanitizer.name()))
+        .args(sanitizer.needs().iter().copied())
+        .env("CXXFLAGS", format!("-fsanitize={} -g -fno-omit-frame-pointer", sanitizer.name()))
         .env("CARGO_PROFILE_RELEASE_STRIP", "none")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
         .env(variable, options)
@@ -93,7 +95,7 @@ fn core(project: &Project, nightly: &Nightly, sanitizer: Sanitizer) -> Run {
 
 /// The tests in C and C++.
 fn c(project: &Project, nightly: &Nightly, sanitizer: Sanitizer) -> Result<Run> {
-    let (variable, options) = sanitizer.options(project);
+    let (variable, options) = sanitizer.options();
     let built = project.target().join(sanitizer.name()).join(&project.triple).join("release");
     let runtime = nightly.runtime(project, sanitizer.runtime())?;
     Ok(make(project)
