@@ -3,12 +3,12 @@
 #![no_main]
 
 use std::ffi::{CString, c_char, c_int, c_void};
-use std::ptr::{self, null_mut};
+use std::ptr::null_mut;
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use majordomo_c::*;
-use majordomo_fuzz::arguments::{Handles, memory, owned, patience, pointer, read, small, string, text};
+use majordomo_fuzz::arguments::{Handles, memory, owned, patience, pointer, small, string, text};
 use majordomo_fuzz::input::Input;
 
 type Number<T> = unsafe extern "C" fn(*mut T, c_int) -> c_int;
@@ -262,9 +262,15 @@ impl World {
         // SAFETY: strings, places and handles, or NULL.
         unsafe {
             match input.u8() % 8 {
-                0 => drop(self.clients.with_place(input, 1, |place| mdcli_destroy(place))),
-                1 => drop(mdcli_set_reconnect(client, small(input), small(input))),
-                2 => drop(self.give(input, |place| mdcli_stream(client, pointer(&service), place))),
+                0 => {
+                    self.clients.with_place(input, 1, |place| mdcli_destroy(place));
+                }
+                1 => {
+                    mdcli_set_reconnect(client, small(input), small(input));
+                }
+                2 => {
+                    self.give(input, |place| mdcli_stream(client, pointer(&service), place));
+                }
                 3 => self.messages.add(mdcli_next(client)),
                 4 | 5 => {
                     let reply = self.give(input, |place| mdcli_send(client, pointer(&service), place));
@@ -282,8 +288,12 @@ impl World {
         // SAFETY: strings, places and handles, or NULL.
         unsafe {
             match input.u8() % 12 {
-                0 => drop(self.async_clients.with_place(input, 1, |place| mdcli_async_destroy(place))),
-                1 => drop(mdcli_async_set_reconnect(client, small(input), small(input))),
+                0 => {
+                    self.async_clients.with_place(input, 1, |place| mdcli_async_destroy(place));
+                }
+                1 => {
+                    mdcli_async_set_reconnect(client, small(input), small(input));
+                }
                 2..=4 => {
                     let streams = input.flag();
                     let send = if streams { mdcli_async_stream } else { mdcli_async_send };
@@ -315,9 +325,15 @@ impl World {
         // SAFETY: strings, places and handles, or NULL.
         unsafe {
             match input.u8() % 12 {
-                0 => drop(self.workers.with_place(input, 1, |place| mdwrk_destroy(place))),
-                1 => drop(mdwrk_set_recv_timeout(worker, patience(input))),
-                2 => drop(mdwrk_set_keep_outcomes(worker, size(input), size(input), small(input))),
+                0 => {
+                    self.workers.with_place(input, 1, |place| mdwrk_destroy(place));
+                }
+                1 => {
+                    mdwrk_set_recv_timeout(worker, patience(input));
+                }
+                2 => {
+                    mdwrk_set_keep_outcomes(worker, size(input), size(input), small(input));
+                }
                 3..=5 => {
                     let request = self.give(input, |place| mdwrk_recv(worker, place));
                     self.messages.add(request);
@@ -331,7 +347,9 @@ impl World {
                     let fail = if input.flag() { mdwrk_fail } else { mdwrk_fail_retryable };
                     fail(worker, input.u32(), pointer(&reason));
                 }
-                9 => drop(mdwrk_remaining(worker)),
+                9 => {
+                    mdwrk_remaining(worker);
+                }
                 _ => WORKER.call(input, worker),
             }
         }
@@ -342,8 +360,12 @@ impl World {
         // SAFETY: strings, places and handles, or NULL.
         unsafe {
             match input.u8() % 8 {
-                0 => drop(self.async_workers.with_place(input, 1, |place| mdwrk_async_destroy(place))),
-                1 => drop(mdwrk_async_set_keep_outcomes(worker, size(input), size(input), small(input))),
+                0 => {
+                    self.async_workers.with_place(input, 1, |place| mdwrk_async_destroy(place));
+                }
+                1 => {
+                    mdwrk_async_set_keep_outcomes(worker, size(input), size(input), small(input));
+                }
                 2..=4 => self.requests.add(mdwrk_async_recv(worker, patience(input))),
                 _ => ASYNC_WORKER.call(input, worker),
             }
@@ -356,9 +378,13 @@ impl World {
         // SAFETY: strings, places and handles, or NULL.
         unsafe {
             match input.u8() % 8 {
-                0 => drop(self.requests.with_place(input, 1, |place| mdreq_destroy(place))),
+                0 => {
+                    self.requests.with_place(input, 1, |place| mdreq_destroy(place));
+                }
                 1 => self.messages.add(mdreq_body(request)),
-                2 => drop(string(mdreq_service(request))),
+                2 => {
+                    string(mdreq_service(request));
+                }
                 3 | 4 => {
                     let answers: [Give<mdreq_t>; 2] = [mdreq_partial, mdreq_reply];
                     let answer = answers[input.below(2)];
@@ -368,7 +394,9 @@ impl World {
                     let fail = if input.flag() { mdreq_fail } else { mdreq_fail_retryable };
                     fail(request, input.u32(), pointer(&reason));
                 }
-                6 => drop(mdreq_remaining(request)),
+                6 => {
+                    mdreq_remaining(request);
+                }
                 _ => REQUEST.call(input, request),
             }
         }
@@ -379,7 +407,9 @@ impl World {
         // SAFETY: strings, places and handles, or NULL.
         unsafe {
             match input.u8() % 8 {
-                0 => drop(self.brokers.with_place(input, 1, |place| mdbrk_destroy(place))),
+                0 => {
+                    self.brokers.with_place(input, 1, |place| mdbrk_destroy(place));
+                }
                 1 => {
                     let listen = if input.flag() { Some(c"tcp://127.0.0.1:0".to_owned()) } else { endpoint(input) };
                     mdbrk_bind(broker, pointer(&listen));
@@ -389,18 +419,20 @@ impl World {
                     mdbrk_set_max_queued_bytes(broker, size(input), size(input));
                     mdbrk_set_credit(broker, input.u32());
                 }
-                3 => drop(mdbrk_set_heartbeat_bounds(broker, small(input), small(input))),
+                3 => {
+                    mdbrk_set_heartbeat_bounds(broker, small(input), small(input));
+                }
                 4 => {
                     string(mdbrk_endpoint(broker));
                     string(mdbrk_endpoint_at(broker, size(input)));
                 }
-                5 => drop(owned(mdbrk_stats(broker))),
+                5 => {
+                    owned(mdbrk_stats(broker));
+                }
                 _ => BROKER.call(input, broker),
             }
             // What was said of the last failure is a text.
-            read(md_errtext().cast(), 1);
             string(md_errtext()).expect("never NULL");
-            let _ = ptr::null::<c_void>();
         }
     }
 }

@@ -108,7 +108,9 @@ impl World {
             _ => Answer::Final(input.message()),
         };
         match self.machine.answer(self.now, number, answer) {
-            Ok(()) if kind != 0 => drop(self.running.remove(&number)),
+            Ok(()) if kind != 0 => {
+                self.running.remove(&number);
+            }
             Ok(()) => {}
             Err(error) => assert_eq!(error.kind(), ErrorKind::TooLarge),
         }

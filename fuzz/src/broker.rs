@@ -156,7 +156,9 @@ impl World {
             let mut capacity = None;
             let asked = &mut self.asked;
             mdpx::each_message(header, frames.len() - 1, |command| match command {
-                Command::Hello { session, .. } => drop(peer.greeted.insert(session[0])),
+                Command::Hello { session, .. } => {
+                    peer.greeted.insert(session[0]);
+                }
                 Command::Request { number, max_attempts, .. } => {
                     let entry = asked.entry(number).or_default();
                     entry.times += 1;
@@ -166,7 +168,9 @@ impl World {
                 Command::Ready { capacity: now, .. } => capacity = capacity.max(Some(now)),
                 Command::WorkerFinal { delivery, .. }
                 | Command::WorkerError { delivery, .. }
-                | Command::Return { delivery } => drop(peer.held.remove(&delivery)),
+                | Command::Return { delivery } => {
+                    peer.held.remove(&delivery);
+                }
                 _ => {}
             });
             peer.capacity = capacity.unwrap_or(peer.capacity);
