@@ -103,7 +103,7 @@ fn run_target(project: &Project, target: &str, seconds: u64, figures: &mut Figur
         format!("-artifact_prefix={}/", artifacts.display()),
         format!("-close_fd_mask={mask}"),
     ]);
-    let run = run.args(["-timeout=60", "-rss_limit_mb=4096", "-max_len=16384", "-len_control=20"]);
+    let run = run.args(["-timeout=60", "-rss_limit_mb=4096", "-max_len=16384", "-len_control=0"]);
     let run = run.arg(corpus).arg(seeds).dir(&project.root);
     let words = run.words();
     let status = run.watch(|line| {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::build::make;
-use crate::nightly::Nightly;
+use crate::nightly::{Nightly, ordinary_libzmq};
 use crate::process::Run;
 use crate::project::Project;
 
@@ -41,15 +41,6 @@ impl Sanitizer {
             Sanitizer::Thread => ("TSAN_OPTIONS", "die_after_fork=0:history_size=4:second_deadlock_stack=1"),
         }
     }
-
-    /// What cargo builds beside the project. The locks of a standard library without instrumentation are not seen by
-    /// ThreadSanitizer, which then takes all that they guard for races.
-    fn needs(self) -> &'static [&'static str] {
-        match self {
-            Sanitizer::Address => &[],
-            Sanitizer::Thread => &["-Zbuild-std"],
-        }
-    }
 }
 
 /// Runs the tests under each (none: both); whether nothing was found. Without a nightly toolchain it says that it skips them.
@@ -58,16 +49,16 @@ pub(crate) fn run(project: &Project, sanitizers: &[Sanitizer]) -> Result<bool> {
     let Some(nightly) = Nightly::find("the sanitizers") else { return Ok(true) };
     let mut good = true;
     for sanitizer in sanitizers {
-        if !sanitizer.needs().is_empty() && !nightly.has_library_source() {
+        if *sanitizer == Sanitizer::Thread && !nightly.has_library_source() {
             println!(
                 "SKIPPED: {}: the nightly toolchain lacks rust-src (rustup component add rust-src)",
                 sanitizer.name()
             );
             continue;
         }
-        let core = build(project, &nightly, *sanitizer, "test");
+        let core = build(project, &nightly, *sanitizer, "test")?;
         let core = core.args(["--package", "majordomo", "--lib", "--tests", "--no-fail-fast"]).run();
-        let library = build(project, &nightly, *sanitizer, "build").args(["--package", "majordomo-c"]).run();
+        let library = build(project, &nightly, *sanitizer, "build")?.args(["--package", "majordomo-c"]).run();
         let c = library.and_then(|()| c(project, &nightly, *sanitizer)?.run());
         for (name, outcome) in [("core", core), ("C", c)] {
             match &outcome {
@@ -80,17 +71,21 @@ pub(crate) fn run(project: &Project, sanitizers: &[Sanitizer]) -> Result<bool> {
     Ok(good)
 }
 
-/// Cargo with the sanitizer, for libzmq as well: without that its own locks would not be known.
-fn build(project: &Project, nightly: &Nightly, sanitizer: Sanitizer, command: &str) -> Run {
+/// Cargo with the sanitizer.
+fn build(project: &Project, nightly: &Nightly, sanitizer: Sanitizer, command: &str) -> Result<Run> {
     let (variable, options) = sanitizer.options();
-    nightly
+    let run = nightly
         .cargo(project, command, sanitizer.name(), &format!("-Zsanitizer={}", sanitizer.name()))
-        .args(sanitizer.needs().iter().copied())
-        .env("CXXFLAGS", format!("-fsanitize={} -g -fno-omit-frame-pointer", sanitizer.name()))
         .env("CARGO_PROFILE_RELEASE_STRIP", "none")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
         .env(variable, options)
-        .dir(&project.root)
+        .dir(&project.root);
+    Ok(match sanitizer {
+        // Of libzmq it sees what it allocates and frees, and the memory that it copies.
+        Sanitizer::Address => run.args(ordinary_libzmq(project)?),
+        // It must see all locks: those of libzmq, and those of the standard library, which is built anew.
+        Sanitizer::Thread => run.arg("-Zbuild-std").env("CXXFLAGS", "-fsanitize=thread -g -fno-omit-frame-pointer"),
+    })
 }
 
 /// The tests in C and C++.
