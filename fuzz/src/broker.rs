@@ -40,6 +40,14 @@ pub struct Peer {
     owed: i64,
 }
 
+impl Peer {
+    /// Its registration as a worker has ended, on either side's word.
+    fn let_go(&mut self) {
+        self.held.clear();
+        self.held_address = None;
+    }
+}
+
 /// A broker among peers that say whatever they like.
 pub struct World {
     pub machine: Broker<Bytes>,
@@ -153,7 +161,7 @@ impl World {
         let peer = self.peers.entry(peer.to_vec()).or_default();
         peer.is_there = true;
         if let Some(header) = frames.first().filter(|header| mdpx::is_header(header)) {
-            let mut capacity = None;
+            let (mut capacity, mut left) = (None, false);
             let asked = &mut self.asked;
             mdpx::each_message(header, frames.len() - 1, |command| match command {
                 Command::Hello { session, .. } => {
@@ -171,15 +179,20 @@ impl World {
                 | Command::Return { delivery } => {
                     peer.held.remove(&delivery);
                 }
+                Command::Disconnect { .. } => left = true,
                 _ => {}
             });
             peer.capacity = capacity.unwrap_or(peer.capacity);
+            if left {
+                peer.let_go();
+            }
         }
         match mdp::read_to_broker(frames.to_vec()) {
             Ok(ToBroker::Request { .. }) => peer.owed += 1,
             Ok(ToBroker::Answer { address, part: Part::Final, .. }) if peer.held_address.as_ref() == Some(&address) => {
                 peer.held_address = None;
             }
+            Ok(ToBroker::Disconnect { .. }) => peer.let_go(),
             _ => {}
         }
     }
@@ -233,9 +246,7 @@ impl World {
                         assert!(asked.outcomes <= asked.times, "request {number} has more outcomes than it was asked");
                         assert!(!asked.sessions.is_disjoint(&peer.greeted), "an outcome goes to a stranger's session");
                     }
-                    Command::Disconnect { .. } => {
-                        peer.held.clear();
-                    }
+                    Command::Disconnect { .. } => peer.let_go(),
                     _ => {}
                 }
             }
@@ -249,7 +260,7 @@ impl World {
                         self.addresses.push_back(address);
                         self.last_delivery += 1;
                     }
-                    Ok(ToWorker::Disconnect) => peer.held_address = None,
+                    Ok(ToWorker::Disconnect) => peer.let_go(),
                     Ok(ToWorker::Heartbeat) | Err(_) => {}
                 }
                 let reply = mdp::read_to_client(*version, transmit.frames.to_vec());
