@@ -103,17 +103,19 @@ impl World {
     }
 
     pub fn gone(&mut self, peer: &[u8]) {
-        self.peers.remove(peer);
+        // One that is a worker and a client at once may still be told what became of its own request.
         self.machine.handle_gone(self.now, peer);
         self.settle();
+        self.peers.remove(peer);
     }
 
     /// One of the last messages could not be sent.
     pub fn lose(&mut self, index: usize) {
         if let Some(lost) = self.sent.remove(index) {
-            self.peers.remove(&lost.to[..]);
+            let peer = lost.to.clone();
             self.machine.handle_undeliverable(self.now, lost);
             self.settle();
+            self.peers.remove(&peer[..]);
         }
     }
 
