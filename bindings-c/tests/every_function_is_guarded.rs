@@ -89,3 +89,14 @@ fn every_pointer_parameter_has_a_test_with_null() {
         assert!(tests.contains(&case), "tests/c/test_null.c has no case for {parameter} of {function}");
     }
 }
+
+#[test]
+fn every_exported_function_is_fuzzed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
+    let targets = ["c_messages.rs", "c_handles.rs"].map(|name| fs::read_to_string(folder.join(name)));
+    let words: String = targets.into_iter().flatten().collect();
+    let words: Vec<&str> = words.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let functions = sources().iter().flat_map(|source| exported(source)).map(|(name, _)| name).collect::<Vec<_>>();
+    let forgotten: Vec<_> = functions.iter().filter(|name| !words.contains(&name.as_str())).collect();
+    assert!(forgotten.is_empty(), "in no fuzz target: {forgotten:?}");
+}

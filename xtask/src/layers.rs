@@ -27,6 +27,8 @@ const TRANSPORT: [&str; 2] = ["zmq::", "zmq_sys"];
 
 /// What a judge of the library must not know.
 const LIBRARY: [&str; 1] = ["majordomo::"];
+/// What `proto` says of itself, so that the compiler holds it.
+const FORBIDS_UNSAFE: &str = "#![forbid(unsafe_code)]";
 
 /// Fails with every line that breaks a layer.
 pub(crate) fn check(project: &Project) -> Result<()> {
@@ -56,6 +58,11 @@ pub(crate) fn check(project: &Project) -> Result<()> {
                 breaches.push(told(project, &manifest, (number + 1, "zmq"), "faces know the core only"));
             }
         }
+    }
+    let proto = core.join("proto/mod.rs");
+    let text = fs::read_to_string(&proto).with_context(|| format!("cannot read {}", proto.display()))?;
+    if !text.lines().any(|line| line == FORBIDS_UNSAFE) {
+        breaches.push(told(project, &proto, (1, FORBIDS_UNSAFE), "is missing"));
     }
     if !breaches.is_empty() {
         bail!("{} breaches of the layers:\n{}", breaches.len(), breaches.join("\n"));

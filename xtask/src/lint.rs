@@ -28,7 +28,8 @@ pub(crate) fn run(project: &Project) -> bool {
     step("layers", &mut || layers::check(project));
     step("rustfmt", &mut || {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        Run::new(cargo).args(["fmt", "--all", "--check"]).dir(&project.root).run()
+        Run::new(&cargo).args(["fmt", "--all", "--check"]).dir(&project.root).run()?;
+        Run::new(cargo).args(["fmt", "--check"]).dir(&project.path("fuzz")).run()
     });
     step("clippy", &mut || {
         // Not --all-targets, which also makes tests of what says `test = false`.

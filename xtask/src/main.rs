@@ -9,12 +9,15 @@ mod codegen;
 mod demo;
 mod dist;
 mod examples;
+mod fuzz;
 mod hub;
 mod layers;
 mod lint;
+mod nightly;
 mod process;
 mod project;
 mod readme;
+mod sanitize;
 mod setup;
 mod simulate;
 mod soak;
@@ -71,6 +74,14 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Keep programs of all languages busy for a while, and see whether memory, descriptors, threads or latency grow
     Soak(soak::Arguments),
+    /// Run the fuzz targets, with the nightly toolchain
+    Fuzz(fuzz::Arguments),
+    /// Run the tests of the core and of the C library under AddressSanitizer or ThreadSanitizer, with the nightly toolchain
+    Sanitize {
+        /// The sanitizers; by default both
+        #[arg(value_enum)]
+        sanitizers: Vec<sanitize::Sanitizer>,
+    },
     /// Build what users install, into dist/: wheel, npm tarball, C archive, binaries
     Dist,
 }
@@ -104,6 +115,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Bench(arguments) => bench::run(&project, &arguments),
         Command::Simulate(arguments) => simulate::run(&project, &arguments),
         Command::Soak(arguments) => soak::run(&project, &arguments),
+        Command::Fuzz(arguments) => fuzz::run(&project, &arguments),
+        Command::Sanitize { sanitizers } => sanitize::run(&project, &sanitizers),
         Command::Dist => dist::run(&project).map(|()| true),
     }
 }

@@ -10,6 +10,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::build::{ALL_BUT_PYTHON, Builder, Stage, make};
 use crate::chaos;
 use crate::examples::{self, Check};
+use crate::fuzz;
 use crate::process::Run;
 use crate::project::Project;
 use crate::readme;
@@ -34,6 +35,8 @@ pub(crate) enum Part {
     Examples,
     /// The programs of README.md.
     Readme,
+    /// Some seconds of each fuzz target, where there is a nightly toolchain.
+    Fuzz,
 }
 
 /// What one suite did.
@@ -103,6 +106,8 @@ fn run_part(project: &Project, builder: &mut Builder<'_>, part: Part) -> Vec<Sui
         Part::Chaos => vec![checks("chaos", || Ok(chaos::check(project, builder)))],
         Part::Examples => vec![checks("examples", || examples::run(project, builder))],
         Part::Readme => vec![checks("readme", || readme::run(project, builder))],
+        // Skipping is said by `smoke` itself.
+        Part::Fuzz => fuzz::smoke(project).map(|run| checks("fuzz", || run)).into_iter().collect(),
     }
 }
 

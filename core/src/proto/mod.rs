@@ -4,6 +4,8 @@
 //! takes inputs (`handle_*`), gives outputs (`poll_*`, until `None`) and names the next moment it wants to be called
 //! (`poll_timeout`). A malformed or hostile message is an ordinary input.
 
+#![forbid(unsafe_code)]
+
 pub mod broker;
 pub mod client;
 mod discovery;

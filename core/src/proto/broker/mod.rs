@@ -168,12 +168,13 @@ impl<F: Frame> Broker<F> {
             self.take_back_attempt(&unsent);
         }
         self.take_back_outputs(peer);
+        // First: one that is a worker and a client at once must not be told any more what becomes of its own requests.
+        self.remove_client(peer);
+        self.detach_session(now, peer);
         if self.remove_worker(now, peer) {
             self.counters.workers_lost += 1;
             log::info!("worker {} is gone: its connection closed", hex(peer));
         }
-        self.remove_client(peer);
-        self.detach_session(now, peer);
     }
 
     /// What has not been handed to the driver is not sent to a peer that is gone: it was no attempt either.
