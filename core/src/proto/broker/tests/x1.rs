@@ -577,3 +577,15 @@ fn what_sessions_keep_has_a_limit_in_all_and_leaves_room_for_others() {
     }
     assert_eq!(bed.broker.stats(bed.now).kept_bytes, 0);
 }
+
+#[test]
+fn a_peer_that_is_a_worker_and_a_client_at_once_is_told_nothing_once_it_is_gone() {
+    let mut bed = bed(|options| options.max_attempts(1));
+    bed.hello("c");
+    bed.ready("c", Version::V01, "echo");
+    bed.ask_x1("c", 1, "hi");
+    while bed.broker.poll_transmit().is_some() {}
+    assert_eq!(bed.broker.stats(bed.now).in_flight, 1, "it works on its own request");
+    bed.broker.handle_gone(bed.now, b"c");
+    assert!(bed.broker.poll_transmit().is_none());
+}
