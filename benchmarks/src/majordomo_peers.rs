@@ -21,8 +21,8 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct BrokerArguments {
-    /// How many requests may wait
-    #[arg(long, default_value_t = 100_000)]
+    /// How many requests may wait: more than are ever sent, since a queue that fills keeps room for other clients
+    #[arg(long, default_value_t = 200_000)]
     max_queued: usize,
     /// How many bytes the waiting requests may hold
     #[arg(long, default_value_t = 1 << 30)]

@@ -64,19 +64,18 @@ pub(crate) fn allow_many_connections() -> Result<()> {
     Ok(())
 }
 
-/// Processor time of a process and all its threads so far, in seconds.
+/// Processor time of a process's threads so far, in seconds. To the nanosecond: the ticks of `/proc/PID/stat` count a
+/// process whole that timers wake whenever a tick falls.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    // The second field, the program's name, may contain anything and ends with the last `)`.
-    let (_, rest) = stat.rsplit_once(')').with_context(|| format!("{path} is not as expected"))?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks = |index: usize| -> Result<f64> {
-        let field = fields.get(index).with_context(|| format!("{path} is too short"))?;
-        Ok(field.parse::<u64>()? as f64)
-    };
-    // SAFETY: no preconditions.
-    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    // utime and stime are the 14th and the 15th field; `rest` begins with the third.
-    Ok((ticks(11)? + ticks(12)?) / per_second as f64)
+    let path = format!("/proc/{pid}/task");
+    let threads = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
+    let mut nanoseconds = 0;
+    for thread in threads {
+        let path = thread?.path().join("schedstat");
+        // A thread may have ended meanwhile.
+        let Ok(schedstat) = fs::read_to_string(&path) else { continue };
+        let ran = schedstat.split_whitespace().next().with_context(|| format!("{} is empty", path.display()))?;
+        nanoseconds += ran.parse::<u64>()?;
+    }
+    Ok(nanoseconds as f64 / 1e9)
 }

@@ -16,6 +16,8 @@ pub(crate) const BURST_BYTES: u64 = 256 << 20;
 const FLOOD: u64 = 100_000;
 /// How long a broker with idle workers is watched, in seconds: two heartbeat intervals.
 const IDLE_SECONDS: &str = "5";
+/// Their heartbeat interval.
+const INTERVAL_SECONDS: &str = "2.5";
 
 /// Programs whose figures are compared.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -238,6 +240,8 @@ fn idle_workers(stand: &Stand<'_>, workers: u32, services: u32) -> Result<Sample
     let counts = ["--workers".to_owned(), workers.to_string(), "--services".to_owned(), services.to_string()];
     let protocol = ["--protocol", &stand.protocol];
     let _idle = Peer::start_ready(idle.args(counts).args(protocol))?;
+    // What they have in common is their beats: the first interval still has to do with their coming.
+    stand.watch(listening.pid, INTERVAL_SECONDS)?;
     let watched = stand.watch(listening.pid, IDLE_SECONDS)?;
     let worker = stand.program("worker").args(["--endpoint", &listening.workers]).args(protocol);
     let _worker = Peer::start_ready(worker)?;
