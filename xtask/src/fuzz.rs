@@ -33,6 +33,14 @@ pub(crate) struct Arguments {
     seconds: u64,
 }
 
+/// How long a target runs.
+#[derive(Clone, Copy)]
+enum Extent {
+    Seconds(u64),
+    /// So many inputs, the same each time: what an ordinary test run must not do is find something new.
+    Same(u64),
+}
+
 /// What a run of a target did, from libFuzzer's last line.
 #[derive(Default, PartialEq, Eq, Debug)]
 struct Figures {
@@ -47,7 +55,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
     let Some(nightly) = Nightly::find("fuzzing") else { return Ok(true) };
     let all: Vec<String> = TARGETS.map(str::to_owned).into();
     let targets = if arguments.targets.is_empty() { &all } else { &arguments.targets };
-    let checks = run_all(project, &nightly, targets, arguments.seconds)?;
+    let checks = run_all(project, &nightly, targets, Extent::Seconds(arguments.seconds))?;
     let mut good = true;
     for check in checks {
         if let Err(error) = check.outcome {
@@ -58,13 +66,13 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
     Ok(good)
 }
 
-/// A few seconds of each target; `None` where there is no nightly toolchain.
+/// A few inputs for each target; `None` where there is no nightly toolchain.
 pub(crate) fn smoke(project: &Project) -> Option<Result<Vec<Check>>> {
     let nightly = Nightly::find("fuzzing")?;
-    Some(run_all(project, &nightly, &TARGETS.map(str::to_owned), 4))
+    Some(run_all(project, &nightly, &TARGETS.map(str::to_owned), Extent::Same(2000)))
 }
 
-fn run_all(project: &Project, nightly: &Nightly, targets: &[String], seconds: u64) -> Result<Vec<Check>> {
+fn run_all(project: &Project, nightly: &Nightly, targets: &[String], extent: Extent) -> Result<Vec<Check>> {
     let build = nightly.cargo(project, "build", "fuzz", FLAGS).dir(&project.path("fuzz"));
     let bins = targets.iter().flat_map(|target| ["--bin", target]);
     build.arg("--quiet").args(ordinary_libzmq(project)?).args(bins).run()?;
@@ -72,13 +80,13 @@ fn run_all(project: &Project, nightly: &Nightly, targets: &[String], seconds: u6
 
     let mut table = Table::new();
     table.load_preset(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["target", "seconds", "executions", "coverage", "features", "corpus"]);
+    table.set_header(["target", "executions", "coverage", "features", "corpus"]);
     let mut checks = Vec::new();
     for target in targets {
         let mut figures = Figures::default();
-        let outcome = run_target(project, target, seconds, &mut figures);
+        let outcome = run_target(project, target, extent, &mut figures);
         let Figures { runs, coverage, features, corpus } = figures;
-        table.add_row([target.clone(), seconds.to_string(), runs, coverage, features, corpus]);
+        table.add_row([target.clone(), runs, coverage, features, corpus]);
         checks.push(Check { name: format!("fuzz {target}"), outcome });
     }
     for column in table.column_iter_mut().skip(1) {
@@ -88,7 +96,7 @@ fn run_all(project: &Project, nightly: &Nightly, targets: &[String], seconds: u6
     Ok(checks)
 }
 
-fn run_target(project: &Project, target: &str, seconds: u64, figures: &mut Figures) -> Result<()> {
+fn run_target(project: &Project, target: &str, extent: Extent, figures: &mut Figures) -> Result<()> {
     let folder = |kind: &str| -> Result<PathBuf> {
         let folder = project.target().join("fuzz").join(kind).join(target);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -98,13 +106,20 @@ fn run_target(project: &Project, target: &str, seconds: u64, figures: &mut Figur
     let program = project.target().join("fuzz").join(&project.triple).join("release").join(target);
     // libFuzzer reports to standard error. What mdmsg_print and mdmsg_dump print is of no interest.
     let mask = if target.starts_with("c_") { "3" } else { "0" };
-    let run = Run::new("sh").args(["-c", "exec \"$0\" \"$@\" 2>&1"]).arg(program).args([
-        format!("-max_total_time={seconds}"),
-        format!("-artifact_prefix={}/", artifacts.display()),
-        format!("-close_fd_mask={mask}"),
-    ]);
+    let run = Run::new("sh")
+        .args(["-c", "exec \"$0\" \"$@\" 2>&1"])
+        .arg(program)
+        .args([format!("-artifact_prefix={}/", artifacts.display()), format!("-close_fd_mask={mask}")]);
     let run = run.args(["-timeout=60", "-rss_limit_mb=4096", "-max_len=16384", "-len_control=0"]);
-    let run = run.arg(corpus).arg(seeds).dir(&project.root);
+    let run = match extent {
+        Extent::Seconds(seconds) => run.arg(format!("-max_total_time={seconds}")).arg(corpus),
+        Extent::Same(inputs) => {
+            // Without what earlier runs have found.
+            fs::remove_dir_all(folder("smoke")?)?;
+            run.args([format!("-runs={inputs}"), "-seed=1".to_owned()]).arg(folder("smoke")?)
+        }
+    };
+    let run = run.arg(seeds).dir(&project.root);
     let words = run.words();
     let status = run.watch(|line| {
         if let Some(read) = read_figures(line) {
