@@ -88,15 +88,25 @@ fn for_each_rule_there_is_a_broker_that_breaks_it_and_no_other() {
             scope.spawn(|| {
                 while let Some((number, rule)) = next() {
                     let defect: &'static str = rule.clone().leak();
-                    let broker = poor(defect);
                     // The rules are the same functions for both versions: each is broken in one.
                     let protocol = if rule.starts_with("partial") || number % 2 == 0 { "0.2" } else { "0.1" };
-                    let output = mdctl(&broker.endpoint, &["--json", "--protocol", protocol, "--timeout-ms", "1500"]);
-                    let failed = rules(&report(&output), "fail");
-                    let names: Vec<_> = failed.iter().map(|(name, ..)| name.as_str()).collect();
-                    println!("{defect}: {failed:?}");
-                    if names != [defect] || output.status.code() != Some(1) {
-                        wrong.lock().unwrap().push(format!("{defect} in {protocol}: {failed:?}, {:?}", output.status));
+                    let judge = |patience: &str| {
+                        let broker = poor(defect);
+                        let options = ["--json", "--protocol", protocol, "--timeout-ms", patience];
+                        let output = mdctl(&broker.endpoint, &options);
+                        let failed = rules(&report(&output), "fail");
+                        println!("{defect}: {failed:?}");
+                        let names: Vec<_> = failed.iter().map(|(name, ..)| name.as_str()).collect();
+                        let is_found = names == [defect] && output.status.code() == Some(1);
+                        if is_found {
+                            Ok(())
+                        } else {
+                            Err(format!("{defect} in {protocol}: {failed:?}, {}", output.status))
+                        }
+                    };
+                    // A machine that is busy with other things needs more patience.
+                    if let Err(found) = judge("1500").or_else(|_| judge("6000")) {
+                        wrong.lock().unwrap().push(found);
                     }
                 }
             });

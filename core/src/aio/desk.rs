@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -49,7 +49,8 @@ pub(super) struct Desk {
     options: Arc<WorkerOptions>,
     service: Arc<str>,
     /// Where requests go; `None` where they wait here to be received.
-    inbox: Option<(Arc<Inbox<WorkerEvent>>, u64)>,
+    /// Weak: what waits in it holds the desk.
+    inbox: Option<(Weak<Inbox<WorkerEvent>>, u64)>,
     cancellations: Cancellations,
     state: Mutex<State>,
 }
@@ -80,7 +81,7 @@ impl Desk {
             queue,
             options,
             service,
-            inbox,
+            inbox: inbox.map(|(inbox, token)| (Arc::downgrade(&inbox), token)),
             cancellations: Cancellations::default(),
             state: Mutex::default(),
         })
@@ -101,7 +102,10 @@ impl Desk {
         answers.joined.store(0, Ordering::Relaxed);
         let request = Request::new(delivered, answers.clone());
         if let Some((inbox, token)) = &self.inbox {
-            wakes.store(inbox, WorkerEvent { token: *token, kind: WorkerEventKind::Request(request) });
+            // Nobody is left to work on it where the inbox is gone: dropping it answers it.
+            if let Some(inbox) = inbox.upgrade() {
+                wakes.store(&inbox, WorkerEvent { token: *token, kind: WorkerEventKind::Request(request) });
+            }
         } else {
             let mut state = self.lock();
             state.requests.push_back(request);
@@ -122,8 +126,9 @@ impl Desk {
         drop(state);
         if untaken.is_none()
             && let Some((inbox, token)) = &self.inbox
+            && let Some(inbox) = inbox.upgrade()
         {
-            wakes.store(inbox, WorkerEvent { token: *token, kind: WorkerEventKind::Cancelled { id } });
+            wakes.store(&inbox, WorkerEvent { token: *token, kind: WorkerEventKind::Cancelled { id } });
         }
         // This answers it.
         drop(untaken);
@@ -148,8 +153,10 @@ impl Desk {
         // The broker gives them to other workers.
         drop(requests);
         wakes.wakers(wakers.into_iter().map(|(_, waker)| waker));
-        if let Some((inbox, token)) = &self.inbox {
-            wakes.store(inbox, WorkerEvent { token: *token, kind: WorkerEventKind::Closed(failure) });
+        if let Some((inbox, token)) = &self.inbox
+            && let Some(inbox) = inbox.upgrade()
+        {
+            wakes.store(&inbox, WorkerEvent { token: *token, kind: WorkerEventKind::Closed(failure) });
         }
     }
 

@@ -64,7 +64,7 @@ impl Worker {
         Worker::open(options, None)
     }
 
-    /// A worker for a foreign event loop: requests, and its end, go to `inbox` under `token`.
+    /// A worker for a foreign event loop: requests, and its end, go to `inbox` under `token`, as long as the caller keeps it.
     ///
     /// # Errors
     /// As [`Worker::connect`].

@@ -164,17 +164,22 @@ impl<F: Frame> Broker<F> {
 
     /// The connection of `peer` is closed.
     pub fn handle_gone(&mut self, now: Instant, peer: &[u8]) {
-        if let Some(unsent) = self.batches.close(peer) {
-            self.take_back_attempt(&unsent);
-        }
-        self.take_back_outputs(peer);
-        // First: one that is a worker and a client at once must not be told any more what becomes of its own requests.
-        self.remove_client(peer);
-        self.detach_session(now, peer);
+        self.take_back_said(peer);
         if self.remove_worker(now, peer) {
             self.counters.workers_lost += 1;
             log::info!("worker {} is gone: its connection closed", hex(peer));
         }
+        self.remove_client(peer);
+        self.detach_session(now, peer);
+        // One that was a worker and a client at once has been told what becomes of its own requests.
+        self.take_back_said(peer);
+    }
+
+    fn take_back_said(&mut self, peer: &[u8]) {
+        if let Some(unsent) = self.batches.close(peer) {
+            self.take_back_attempt(&unsent);
+        }
+        self.take_back_outputs(peer);
     }
 
     /// What has not been handed to the driver is not sent to a peer that is gone: it was no attempt either.
