@@ -54,8 +54,10 @@ pub(super) fn reply_to_nobody(judge: &Judge, version: &'static Version) -> Judge
     client.send(&service, &[b"bye".to_vec()])?;
     let request = worker.request()?;
     drop(client);
-    worker.reply(&request.address, &[b"too late".to_vec()])?;
     let other = Client::new(judge, version)?;
+    // By then the broker has been told that the first one is gone, if anybody tells it.
+    other.settle()?;
+    worker.reply(&request.address, &[b"too late".to_vec()])?;
     other.send(&service, &[b"next".to_vec()])?;
     worker.echo()?;
     other.expect(&service, &[b"next".to_vec()])?;
