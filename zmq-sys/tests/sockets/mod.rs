@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses the part it needs")]
 
+pub(crate) mod bare;
+
 use std::ffi::{CStr, CString, c_int, c_void};
 
 use zmq_sys::*;
@@ -60,7 +62,10 @@ impl Socket {
         // SAFETY: a NUL-terminated string that outlives the call.
         let rc = unsafe { zmq_bind(self.0, wanted.as_ptr()) };
         assert_eq!(rc, 0, "bind {endpoint}: {}", last_error());
+        self.last_endpoint()
+    }
 
+    pub(crate) fn last_endpoint(&self) -> String {
         let mut buffer = [0u8; 256];
         let mut length = buffer.len();
         // SAFETY: the buffer has `length` bytes; libzmq writes at most these and ends with NUL.
