@@ -27,12 +27,14 @@ pub(crate) enum Flood {
     Bytes,
     /// Messages that say they have 1 GiB.
     Huge,
+    /// Messages whose frames all say that more follow.
+    Endless,
     /// Connections that say nothing, or half a greeting.
     HalfOpen,
 }
 
 #[allow(dead_code, reason = "the benchmark goes through them by name")]
-pub(crate) const ALL: [Flood; 9] = [
+pub(crate) const ALL: [Flood; 10] = [
     Flood::Messages,
     Flood::Session,
     Flood::Services,
@@ -41,6 +43,7 @@ pub(crate) const ALL: [Flood; 9] = [
     Flood::Deaf,
     Flood::Bytes,
     Flood::Huge,
+    Flood::Endless,
     Flood::HalfOpen,
 ];
 
@@ -154,6 +157,28 @@ impl Flood {
                     let _ = connection.write_all(&[0; 64 << 10]);
                     after.ended += usize::from(is_ended(&mut connection));
                     after.connections.push(connection);
+                }
+            }
+            Flood::Endless => {
+                for number in 0..count {
+                    let mut connection = handshaken(endpoint);
+                    // Short frames, of none to 36 bytes.
+                    let size = number % 4 * 12;
+                    let mut frame = vec![1, size as u8];
+                    frame.resize(2 + size, b'x');
+                    let frames = frame.repeat(1000);
+                    // Enough to tell whether anybody ends it: written at once, what is on its way counts as well.
+                    let mut left = (32 << 20) / frames.len();
+                    while left > 0 && connection.write_all(&frames).is_ok() {
+                        left -= 1;
+                    }
+                    let ended = is_ended(&mut connection);
+                    after.ended += usize::from(ended);
+                    after.connections.push(connection);
+                    if !ended {
+                        // More of them would cost the machine its memory.
+                        break;
+                    }
                 }
             }
             Flood::HalfOpen => {

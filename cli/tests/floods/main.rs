@@ -201,6 +201,12 @@ fn messages_that_say_they_have_a_gibibyte_end_their_connection() {
 }
 
 #[test]
+fn messages_that_never_end_end_their_connection() {
+    let (after, _) = flood(Flood::Endless, 20, 500);
+    assert_eq!(after.ended, after.connections(), "each of them");
+}
+
+#[test]
 fn half_open_connections_by_the_thousand_cost_nobody_else_an_answer() {
     flood(Flood::HalfOpen, 2000, 9000);
 }
