@@ -261,7 +261,8 @@ fn an_address_is_free_again_once_its_router_is_dropped() {
 fn a_message_over_the_limit_is_dropped_and_reported() {
     let (router, endpoint) = router_with(1 << 20, 1 << 30);
     let dealer = Dealer::connect(&endpoint, &options()).unwrap();
-    send(&dealer, &vec![Bytes::new(); 100_000]);
+    // More than twice the limit would end the connection, as a single frame over it does: libzmq keeps no more of a message.
+    send(&dealer, &vec![Bytes::new(); 20_000]);
     assert!(matches!(incoming(&router), Incoming::TooLarge { .. }));
     send(&dealer, &frames(&[b"fine"]));
     assert_eq!(message(&router).1.len(), 1);
