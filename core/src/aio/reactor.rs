@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::FixedState;
+
 use crate::error::Result;
 use crate::transport::{Context, Interest, Poller, Woken};
 
@@ -22,8 +24,8 @@ const CHUNK: usize = 128;
 
 pub(super) struct Reactor {
     queue: Arc<Queue>,
-    askers: HashMap<u64, Asker>,
-    crews: HashMap<u64, Crew>,
+    askers: HashMap<u64, Asker, FixedState>,
+    crews: HashMap<u64, Crew, FixedState>,
     io: Io,
     poller: Poller,
     /// Memory that is used again in each turn.
@@ -63,8 +65,8 @@ impl Reactor {
     pub(super) fn new(queue: Arc<Queue>) -> Result<Reactor> {
         Ok(Reactor {
             queue,
-            askers: HashMap::new(),
-            crews: HashMap::new(),
+            askers: HashMap::default(),
+            crews: HashMap::default(),
             io: Io::new(),
             poller: Poller::default(),
             commands: Vec::new(),
