@@ -19,8 +19,10 @@ use super::runtime::Queue;
 use super::timers::{Owner, Timers};
 use super::wakes::Wakes;
 
-/// So many commands at a time are carried out before what they lead to goes out: others work on it meanwhile.
+/// So many commands at a time are carried out before what they lead to goes out: others work on it meanwhile. But where they
+/// are for many handles, so many for each: what goes out in small pieces costs all who handle it.
 const CHUNK: usize = 128;
+const CHUNK_FOR_EACH: usize = 64;
 
 pub(super) struct Reactor {
     queue: Arc<Queue>,
@@ -165,10 +167,14 @@ impl Reactor {
         let mut commands = mem::take(&mut self.commands);
         self.queue.take(&mut commands);
         let mut go_on = true;
-        for (index, command) in commands.drain(..).enumerate() {
-            if index % CHUNK == CHUNK - 1 {
+        let mut unsettled = 0;
+        for command in commands.drain(..) {
+            let handles = self.io.unsettled.len() + self.io.unsent.len();
+            if unsettled >= CHUNK.max(CHUNK_FOR_EACH * handles) {
                 self.settle();
+                unsettled = 0;
             }
+            unsettled += 1;
             go_on &= self.execute(command);
         }
         self.commands = commands;
