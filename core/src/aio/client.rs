@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -47,6 +47,8 @@ struct Core {
     options: Arc<ClientOptions>,
     load: Arc<Load>,
     closed: AtomicBool,
+    /// The number of the last request.
+    last_request: AtomicU64,
     last_service: Mutex<Arc<str>>,
 }
 
@@ -76,6 +78,7 @@ impl Client {
             load,
             options,
             closed: AtomicBool::new(false),
+            last_request: AtomicU64::new(0),
             last_service: Mutex::new(Arc::from("")),
         };
         Ok(Client { core: Arc::new(core) })
@@ -215,7 +218,7 @@ impl Core {
             submitted: Instant::now(),
         };
         let call = Call { asked, caller };
-        Ok(self.queue().push_numbered(|id| Command::Call { client: self.id, id, call }))
+        Ok(self.queue().push_numbered(&self.last_request, |id| Command::Call { client: self.id, id, call }))
     }
 
     /// The service's name, shared with the last request where that asked the same: most clients ask few services, and a

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::FixedState;
+
 use crate::error::Result;
 use crate::transport::{Context, Interest, Poller, Woken};
 
@@ -17,13 +19,15 @@ use super::runtime::Queue;
 use super::timers::{Owner, Timers};
 use super::wakes::Wakes;
 
-/// So many commands at a time are carried out before what they lead to goes out: others work on it meanwhile.
+/// So many commands at a time are carried out before what they lead to goes out: others work on it meanwhile. But where they
+/// are for many handles, so many for each: what goes out in small pieces costs all who handle it.
 const CHUNK: usize = 128;
+const CHUNK_FOR_EACH: usize = 64;
 
 pub(super) struct Reactor {
     queue: Arc<Queue>,
-    askers: HashMap<u64, Asker>,
-    crews: HashMap<u64, Crew>,
+    askers: HashMap<u64, Asker, FixedState>,
+    crews: HashMap<u64, Crew, FixedState>,
     io: Io,
     poller: Poller,
     /// Memory that is used again in each turn.
@@ -63,8 +67,8 @@ impl Reactor {
     pub(super) fn new(queue: Arc<Queue>) -> Result<Reactor> {
         Ok(Reactor {
             queue,
-            askers: HashMap::new(),
-            crews: HashMap::new(),
+            askers: HashMap::default(),
+            crews: HashMap::default(),
             io: Io::new(),
             poller: Poller::default(),
             commands: Vec::new(),
@@ -163,10 +167,14 @@ impl Reactor {
         let mut commands = mem::take(&mut self.commands);
         self.queue.take(&mut commands);
         let mut go_on = true;
-        for (index, command) in commands.drain(..).enumerate() {
-            if index % CHUNK == CHUNK - 1 {
+        let mut unsettled = 0;
+        for command in commands.drain(..) {
+            let handles = self.io.unsettled.len() + self.io.unsent.len();
+            if unsettled >= CHUNK.max(CHUNK_FOR_EACH * handles) {
                 self.settle();
+                unsettled = 0;
             }
+            unsettled += 1;
             go_on &= self.execute(command);
         }
         self.commands = commands;

@@ -101,7 +101,7 @@ impl Queue {
         self.origin
     }
 
-    /// A number for a client, a worker or a request that no other has.
+    /// A number for a client or a worker that no other has.
     pub(super) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
@@ -113,13 +113,14 @@ impl Queue {
         }
     }
 
-    /// Hands a command over that bears a number of its own, which is above those of all commands before it. The number.
-    pub(super) fn push_numbered(&self, command: impl FnOnce(u64) -> Command) -> u64 {
+    /// Hands a command over that bears the next one of these numbers: they rise in the order of the commands. The number.
+    pub(super) fn push_numbered(&self, numbers: &AtomicU64, command: impl FnOnce(u64) -> Command) -> u64 {
+        let next = || numbers.fetch_add(1, Ordering::Relaxed) + 1;
         if !self.origin.is_here() {
-            return self.next_id();
+            return next();
         }
         let state = self.lock();
-        let number = self.next_id();
+        let number = next();
         self.put(state, command(number));
         number
     }

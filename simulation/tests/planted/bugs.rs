@@ -139,8 +139,8 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "outcomes are not kept for a client that is away",
-        find: "            None => session.keep(number, frames),\n",
-        replace: "            None if PLANTED => session.end(number),\n            None => session.keep(number, frames),\n",
+        find: "        session.keep(number, outcome);\n",
+        replace: "        if PLANTED && session.peer.is_none() {\n            session.end(number);\n        } else {\n            session.keep(number, outcome);\n        }\n",
     },
     Bug {
         name: "a worker that was told to keep outcomes runs a repeat",
@@ -189,7 +189,7 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a connection of an earlier session takes the later one with it",
-        find: "        if let Some(before) = before.filter(|before| *before != peer) {\n            self.clients.remove(&before);\n",
-        replace: "        if let Some(before) = before.filter(|before| *before != peer && !PLANTED) {\n            self.clients.remove(&before);\n",
+        find: "        if let Some(before) = before.filter(|before| *before != peer) {\n            self.forget_connection(&before);\n",
+        replace: "        if let Some(before) = before.filter(|before| *before != peer && !PLANTED) {\n            self.forget_connection(&before);\n",
     },
 ];

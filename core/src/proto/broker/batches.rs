@@ -26,24 +26,35 @@ struct Batch {
 /// So much memory is kept for the next batches.
 const MAX_SPARE: usize = 16;
 
+impl Batch {
+    fn has_room(&self, message: &[u8]) -> bool {
+        self.count < mdpx::MAX_TOGETHER && self.bytes.len() + message.len() <= mdpx::MAX_BATCH
+    }
+
+    fn add(&mut self, message: &[u8]) {
+        mdpx::pack(&mut self.bytes, 0, &[message]);
+        self.count += 1;
+    }
+}
+
 impl Batches {
     pub(super) fn new(hash: FixedState) -> Self {
         Batches { open: Map::with_hasher(hash), spare: Vec::new() }
     }
 
     /// Adds a message of one frame. Gives out the batch that had no room for it.
-    pub(super) fn add<F: Frame>(&mut self, to: RoutingId, message: &[u8]) -> Option<Transmit<F>> {
-        let is_full =
-            |batch: &Batch| batch.count >= mdpx::MAX_TOGETHER || batch.bytes.len() + message.len() > mdpx::MAX_BATCH;
-        let full = if self.open.get(&to).is_some_and(is_full) { self.close(&to) } else { None };
-        let spare = &mut self.spare;
-        let batch = self.open.entry(to).or_insert_with(|| {
-            let mut bytes = spare.pop().unwrap_or_default();
-            mdpx::begin_batch(&mut bytes);
-            Batch { bytes, count: 0 }
-        });
-        mdpx::pack(&mut batch.bytes, 0, &[message]);
-        batch.count += 1;
+    pub(super) fn add<F: Frame>(&mut self, to: &RoutingId, message: &[u8]) -> Option<Transmit<F>> {
+        if let Some(batch) = self.open.get_mut(to)
+            && batch.has_room(message)
+        {
+            batch.add(message);
+            return None;
+        }
+        let full = self.close(to);
+        let mut batch = Batch { bytes: self.spare.pop().unwrap_or_default(), count: 0 };
+        mdpx::begin_batch(&mut batch.bytes);
+        batch.add(message);
+        self.open.insert(to.clone(), batch);
         full
     }
 

@@ -110,11 +110,8 @@ impl<F: Frame> Broker<F> {
         }
         let service = request.service;
         let _ = self.requests.push(id, Box::new(request));
-        let to = match self.services.get_mut(service) {
-            Some(entry) if entry.queued() == 0 => entry.ready.pop_first(),
-            _ => None,
-        };
-        if let Some((_, to)) = to {
+        let at_once = self.services.get(service).is_some_and(|entry| entry.queued() == 0);
+        if at_once && let Some(to) = self.pick(service, None) {
             return self.deliver(now, id, to);
         }
         self.enqueue(id, false);
@@ -176,14 +173,15 @@ impl<F: Frame> Broker<F> {
 
     /// Takes the worker that is next in turn out of those with room; one that is to be avoided only if there is no other.
     fn pick(&mut self, service: ServiceKey, avoid: Option<u64>) -> Option<WorkerKey> {
-        let service = self.services.get_mut(service)?;
-        let serial = |key: WorkerKey| self.workers.get(key).map(|worker| worker.serial);
-        let other =
-            avoid.and_then(|_| service.ready.iter().find(|(_, key)| serial(**key) != avoid).map(|(place, _)| *place));
-        match other {
-            Some(place) => service.ready.remove(&place),
-            None => service.ready.pop_first().map(|(_, key)| key),
+        self.place_moved(service);
+        let ready = &mut self.services.get_mut(service)?.ready;
+        let (place, first) = ready.take_first()?;
+        let is_avoided = avoid.is_some() && self.workers.get(first).map(|worker| worker.serial) == avoid;
+        if is_avoided && let Some((_, other)) = ready.take_first() {
+            ready.enter(place, first);
+            return Some(other);
         }
+        Some(first)
     }
 
     /// The waiting request that is next in turn.
@@ -195,8 +193,9 @@ impl<F: Frame> Broker<F> {
 
     /// Hands a request to a worker that was just taken out of those with room.
     fn deliver(&mut self, now: Instant, id: RequestId, key: WorkerKey) {
-        let Some(to) = self.workers.name(key).cloned() else { return };
-        let (Some(request), Some(worker)) = (self.requests.get_mut(id), self.workers.get_mut(key)) else { return };
+        let (Some(request), Some((to, worker))) = (self.requests.get_mut(id), self.workers.named_mut(key)) else {
+            return;
+        };
         request.attempts += 1;
         self.last_delivery += 1;
         let delivery = self.last_delivery;
@@ -214,7 +213,7 @@ impl<F: Frame> Broker<F> {
                 self.last_turn += 1;
                 let place = (worker.load(), self.last_turn);
                 worker.place = Some(place);
-                service.ready.insert(place, key);
+                service.ready.enter(place, key);
             }
         }
         let frames = match worker.wire {
@@ -236,14 +235,15 @@ impl<F: Frame> Broker<F> {
                 let attempt = u16::try_from(request.attempts).unwrap_or(u16::MAX);
                 let command = Command::Deliver { delivery, session, number, ttl_ms, attempt };
                 if worker.takes_batches && request.body.view().write_inline(&command, &mut self.scratch) {
-                    let scratch = std::mem::take(&mut self.scratch);
-                    self.say_joined(to, &scratch);
-                    self.scratch = scratch;
+                    if let Some(full) = self.batches.add(to, &self.scratch) {
+                        self.outputs.push_back(full);
+                    }
                     return self.watch_attempt(key);
                 }
                 request.body.view().message(&command, &mut self.scratch)
             }
         };
+        let to = to.clone();
         self.say(to, frames);
         self.watch_attempt(key);
     }
@@ -258,19 +258,52 @@ impl<F: Frame> Broker<F> {
     pub(super) fn settle_worker(&mut self, now: Instant, key: WorkerKey) {
         let Some(worker) = self.workers.get_mut(key) else { return };
         let Some(service) = self.services.get_mut(worker.service) else { return };
-        if let Some(place) = worker.place.take() {
-            service.ready.remove(&place);
-        }
-        if worker.has_room() {
-            self.last_turn += 1;
-            let place = (worker.load(), self.last_turn);
-            worker.place = Some(place);
-            service.ready.insert(place, key);
+        let mut must_be_placed = false;
+        match (worker.place, worker.has_room()) {
+            (Some(_), true) => {
+                if !std::mem::replace(&mut worker.has_moved, true) {
+                    must_be_placed = service.ready.has_moved(key);
+                }
+            }
+            (Some(place), false) => {
+                worker.place = None;
+                service.ready.leave(place);
+            }
+            (None, true) => {
+                self.last_turn += 1;
+                let place = (worker.load(), self.last_turn);
+                worker.place = Some(place);
+                service.ready.enter(place, key);
+            }
+            (None, false) => {}
         }
         if service.queued() > 0 {
             let service = worker.service;
             self.dispatch(now, service);
+        } else if must_be_placed {
+            let service = worker.service;
+            self.place_moved(service);
         }
+    }
+
+    /// Makes the places of those anew whose loads have changed.
+    fn place_moved(&mut self, service: ServiceKey) {
+        let Some(ready) = self.services.get_mut(service).map(|service| &mut service.ready) else { return };
+        let Some(moved) = ready.take_moved() else { return };
+        for &key in &moved {
+            // Whoever is gone, or full, has no place. A key may be another worker's by now.
+            if let Some(worker) = self.workers.get_mut(key).filter(|worker| worker.service == service)
+                && std::mem::take(&mut worker.has_moved)
+                && let Some(before) = worker.place
+            {
+                self.last_turn += 1;
+                let place = (worker.load(), self.last_turn);
+                worker.place = Some(place);
+                ready.leave(before);
+                ready.enter(place, key);
+            }
+        }
+        ready.settled(moved);
     }
 
     /// No worker holds the request any more.

@@ -11,6 +11,8 @@ mod dispatch;
 mod older;
 mod outcome;
 mod queue;
+mod ready;
+mod received;
 mod request;
 mod service;
 mod session;
@@ -46,6 +48,7 @@ use super::mdpx::{self, SessionId};
 use super::mmi;
 use super::window::Window;
 use queue::{Asker, Load};
+use received::Received;
 use request::{Request, RequestId};
 use service::{Service, ServiceKey, ServiceName};
 use session::{Session, SessionKey};
@@ -79,7 +82,7 @@ pub struct Broker<F> {
     /// The sessions by the names that their clients gave them.
     session_keys: Map<SessionId, SessionKey>,
     /// The sessions of the connections that are there.
-    clients: Map<RoutingId, SessionKey>,
+    clients: Table<RoutingId, SessionKey>,
     /// Boxed, so that a table of many has little to move and little to waste.
     requests: Window<Box<Request<F>>>,
     /// The requests of each client of MDP, to find them when the client goes away.
@@ -124,7 +127,7 @@ impl<F: Frame> Broker<F> {
             workers: Table::new(hash()),
             sessions: Map::with_hasher(hash()),
             session_keys: Map::with_hasher(hash()),
-            clients: Map::with_hasher(hash()),
+            clients: Table::new(hash()),
             requests: Window::default(),
             by_client: BTreeSet::new(),
             waiting: Map::with_hasher(hash()),
@@ -156,7 +159,7 @@ impl<F: Frame> Broker<F> {
             return;
         }
         if frames.first().is_some_and(|header| mdpx::is_header(header.as_ref())) {
-            self.handle_x1(now, peer, x1::Received::Alone(frames));
+            self.handle_x1(now, peer, Received::Alone(frames));
         } else {
             self.handle_older(now, peer, frames.into_vec());
         }
@@ -238,11 +241,6 @@ impl<F: Frame> Broker<F> {
         self.outputs.push_back(Transmit { to, frames });
     }
 
-    /// Says a message of one frame to a peer that takes several messages in one.
-    fn say_joined(&mut self, to: RoutingId, message: &[u8]) {
-        self.outputs.extend(self.batches.add(to, message));
-    }
-
     /// Says DISCONNECT to every worker and every MDPX client and takes nothing more.
     pub fn shutdown(&mut self, _now: Instant) {
         let mut workers: Vec<_> =
@@ -322,6 +320,7 @@ impl<F: Frame> Broker<F> {
             draining: false,
             takes_batches: false,
             place: None,
+            has_moved: false,
             // A worker of MDPX is bound to.
             beats_while_busy: wire == Wire::X1,
             armed: None,
@@ -393,7 +392,7 @@ impl<F: Frame> Broker<F> {
             service.workers -= 1;
             service.idle -= usize::from(worker.held.is_empty());
             if let Some(place) = worker.place {
-                service.ready.remove(&place);
+                service.ready.leave(place);
             }
         }
         for request in worker.held.iter().filter_map(|(_, delivery)| delivery.request) {

@@ -8,20 +8,21 @@ use crate::error::{ErrorKind, ServiceError};
 use crate::proto::failure;
 use crate::proto::frame::{Frame, Frames};
 use crate::proto::mdp::{self, Part, ToClient, Version};
-use crate::proto::mdpx::{self, Command, Failure};
+use crate::proto::mdpx::{Command, Failure};
 
 use super::queue::Load;
+use super::received::Said;
 use super::request::{Body, Client, Joined, RequestId};
 use super::session::SessionKey;
 use super::worker::WorkerKey;
 use super::{Broker, Transmit, hex, x1};
 
 /// What a worker says of a delivery.
-pub(super) enum Answer<F> {
+pub(super) enum Answer<'a, F> {
     /// A part of the reply; more follow.
-    Partial(Body<F>),
+    Partial(Body<'a, F>),
     /// The reply, or its last part.
-    Final(Body<F>),
+    Final(Body<'a, F>),
     /// The handler failed.
     Failure { kind: ErrorKind, code: u32, text: String, retryable: bool },
     /// No handler has seen the request.
@@ -30,12 +31,12 @@ pub(super) enum Answer<F> {
 
 /// How a request ends, for its client.
 pub(super) enum Outcome<'a, F> {
-    Reply(Body<F>),
+    Reply(Body<'a, F>),
     Failure { kind: ErrorKind, code: u32, text: &'a str, retryable: bool },
 }
 
 impl<F: Frame> Broker<F> {
-    pub(super) fn on_answer(&mut self, now: Instant, key: WorkerKey, delivery: Option<u64>, answer: Answer<F>) {
+    pub(super) fn on_answer(&mut self, now: Instant, key: WorkerKey, delivery: Option<u64>, answer: Answer<'_, F>) {
         let Some(worker) = self.workers.get_mut(key) else { return };
         worker.heartbeat.heard(now);
         let held = delivery.and_then(|delivery| Some((delivery, *worker.held.get(delivery)?)));
@@ -94,7 +95,7 @@ impl<F: Frame> Broker<F> {
     }
 
     /// A part of the reply: forwarded where the client's protocol has parts, kept for the final one where not.
-    fn forward_part(&mut self, now: Instant, worker: WorkerKey, delivery: u64, id: RequestId, body: Body<F>) {
+    fn forward_part(&mut self, now: Instant, worker: WorkerKey, delivery: u64, id: RequestId, body: Body<'_, F>) {
         let Some(request) = self.requests.get_mut(id).filter(|request| !request.orphaned) else { return };
         match &request.client {
             Client::Mdp { version: Version::V01, .. } => {
@@ -129,15 +130,12 @@ impl<F: Frame> Broker<F> {
                 let Some(to) = session.peer.clone() else { return };
                 session.last_sent = now;
                 let takes_batches = session.takes_batches;
-                let frames = if body.is_x1() {
-                    body.readdressed(*number)
-                } else {
-                    body.view().message(&command, &mut self.scratch)
-                };
-                if takes_batches && mdpx::may_join(&frames) {
-                    self.say_joined(to, frames.first().map(AsRef::as_ref).unwrap_or_default());
-                } else {
-                    self.say(to, frames);
+                let part = body
+                    .readdressed(*number)
+                    .unwrap_or_else(|body| Said::Frames(body.view().message(&command, &mut self.scratch)));
+                match part.small() {
+                    Some(message) if takes_batches => self.outputs.extend(self.batches.add(&to, message)),
+                    _ => self.say(to, part.into_frames()),
                 }
             }
         }
@@ -186,19 +184,9 @@ impl<F: Frame> Broker<F> {
                 self.say(peer, frames);
             }
             Client::X1 { session, number } => match outcome {
-                Outcome::Reply(body) if body.is_x1() => {
-                    self.say_outcome(now, session, number, body.readdressed(number))
-                }
-                Outcome::Reply(body) => match failure::decode(&body.view().to_frames()) {
-                    Some(ServiceError { code, text, retryable }) => {
-                        let failure = Outcome::Failure { kind: ErrorKind::ServiceError, code, text: &text, retryable };
-                        self.say_failure(now, session, number, &failure);
-                    }
-                    None => {
-                        let command = Command::Final { number, sequence: parts };
-                        let frames = body.view().message(&command, &mut self.scratch);
-                        self.say_outcome(now, session, number, frames);
-                    }
+                Outcome::Reply(body) => match body.readdressed(number) {
+                    Ok(reply) => self.say_outcome(now, session, number, reply),
+                    Err(body) => self.say_older_reply(now, session, number, parts, &body),
                 },
                 failure => self.say_failure(now, session, number, &failure),
             },
@@ -206,35 +194,47 @@ impl<F: Frame> Broker<F> {
         self.forget(id);
     }
 
+    /// Says what a worker of an older protocol has replied: a reply, or a failure in the clothes of one.
+    fn say_older_reply(&mut self, now: Instant, session: SessionKey, number: u64, sequence: u32, body: &Body<'_, F>) {
+        match failure::decode(&body.view().to_frames()) {
+            Some(ServiceError { code, text, retryable }) => {
+                let failure = Outcome::Failure { kind: ErrorKind::ServiceError, code, text: &text, retryable };
+                self.say_failure(now, session, number, &failure);
+            }
+            None => {
+                let frames = body.view().message(&Command::Final { number, sequence }, &mut self.scratch);
+                self.say_outcome(now, session, number, Said::Frames(frames));
+            }
+        }
+    }
+
     /// Says ERROR for a number of a session.
     pub(super) fn say_failure(&mut self, now: Instant, session: SessionKey, number: u64, failure: &Outcome<'_, F>) {
         let Outcome::Failure { kind, code, text, retryable } = *failure else { return };
         let failure = Failure { kind: kind.number(), retryable, code, text };
         let frames = x1::control(&mut self.scratch, &Command::Error { number, failure });
-        self.say_outcome(now, session, number, frames);
+        self.say_outcome(now, session, number, Said::Frames(frames));
     }
 
     /// Says the outcome of a number of a session, and keeps it until the client has acknowledged it.
-    pub(super) fn say_outcome(&mut self, now: Instant, session: SessionKey, number: u64, frames: Frames<F>) {
+    pub(super) fn say_outcome(&mut self, now: Instant, session: SessionKey, number: u64, outcome: Said<F>) {
         let Some(session) = self.sessions.get_mut(&session) else { return };
-        let to = session.peer.clone();
-        if to.is_some() {
-            session.last_sent = now;
-        }
         let before = session.kept_bytes();
-        match to {
-            Some(to) if session.takes_batches && mdpx::may_join(&frames) => {
-                let message = frames.first().map(AsRef::as_ref).unwrap_or_default();
-                self.outputs.extend(self.batches.add(to, message));
-                session.keep(number, frames);
+        if let Some(to) = &session.peer {
+            session.last_sent = now;
+            match outcome.small() {
+                Some(message) if session.takes_batches => {
+                    if let Some(full) = self.batches.add(to, message) {
+                        self.outputs.push_back(full);
+                    }
+                }
+                _ => {
+                    self.outputs.extend(self.batches.close(to));
+                    self.outputs.push_back(Transmit { to: to.clone(), frames: outcome.to_frames() });
+                }
             }
-            Some(to) => {
-                session.keep(number, frames.clone());
-                self.outputs.extend(self.batches.close(&to));
-                self.outputs.push_back(Transmit { to, frames });
-            }
-            None => session.keep(number, frames),
         }
+        session.keep(number, outcome);
         self.kept_bytes = self.kept_bytes + session.kept_bytes() - before;
         let kept = Load { requests: 0, bytes: session.kept_bytes() };
         let left = Load { requests: 0, bytes: self.config.max_queued_bytes.saturating_sub(self.kept_bytes) };

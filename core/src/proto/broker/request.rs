@@ -7,6 +7,7 @@ use crate::proto::frame::{Frame, Frames, RoutingId};
 use crate::proto::mdp::Version;
 use crate::proto::mdpx::{self, Command, Layout};
 
+use super::received::{Received, Said};
 use super::service::ServiceKey;
 use super::session::SessionKey;
 use super::worker::WorkerKey;
@@ -15,7 +16,7 @@ use super::worker::WorkerKey;
 pub(super) type RequestId = u64;
 
 /// Rough cost of holding one frame beside its bytes.
-const FRAME_OVERHEAD: usize = 64;
+pub(super) const FRAME_OVERHEAD: usize = 64;
 
 /// Who asked, and how the answer is to be addressed.
 #[derive(Clone, Debug)]
@@ -62,10 +63,10 @@ pub(super) struct Joined<F> {
 
 /// The body of an answer as it came: the frames of a message of MDP, or a whole message of MDPX, whose header frame may
 /// hold it packed.
-#[derive(Clone, Debug)]
-pub(super) struct Body<F> {
+#[derive(Debug)]
+pub(super) struct Body<'a, F> {
     /// The frames; of a message of MDPX with the header.
-    frames: Frames<F>,
+    message: Received<'a, F>,
     /// Where in a message of MDPX the body is; `None` for one of MDP.
     layout: Option<Layout>,
 }
@@ -99,46 +100,36 @@ const DELIVER_HEADER: usize = 48;
 /// What stands before the properties of a [`Held::Packed`].
 const PREFIX: usize = 2;
 
-impl<F: Frame> Body<F> {
+impl<'a, F: Frame> Body<'a, F> {
     /// The body of a message of MDP.
     pub(super) fn of_frames(frames: Vec<F>) -> Self {
-        Body { frames: Frames::from_vec(frames), layout: None }
+        Body { message: Received::Alone(Frames::from_vec(frames)), layout: None }
     }
 
     /// The body of a message of MDPX, given with its header frame.
-    pub(super) fn of_message(message: Frames<F>, layout: Layout) -> Self {
-        Body { frames: message, layout: Some(layout) }
-    }
-
-    /// Whether it came in a message of MDPX.
-    pub(super) fn is_x1(&self) -> bool {
-        self.layout.is_some()
+    pub(super) fn of_message(message: Received<'a, F>, layout: Layout) -> Self {
+        Body { message, layout: Some(layout) }
     }
 
     pub(super) fn view(&self) -> View<'_, F> {
-        match self.layout {
-            Some(layout) => View::of_message(&self.frames, layout),
-            None => View { properties: &[], packed: None, frames: &self.frames },
+        match (self.layout, &self.message) {
+            (Some(layout), message) => View::of_parts(message.header(), message.followers(), layout),
+            (None, Received::Alone(frames)) => View { properties: &[], packed: None, frames },
+            (None, Received::Joined(_)) => View { properties: &[], packed: None, frames: &[] },
         }
     }
 
     /// What the body costs while it is held.
     pub(super) fn cost(&self) -> usize {
-        cost(&self.frames)
+        match &self.message {
+            Received::Alone(frames) => cost(frames),
+            Received::Joined(header) => header.len() + FRAME_OVERHEAD,
+        }
     }
 
-    /// The same message of MDPX for the client: rewritten in place where that can be.
-    pub(super) fn readdressed(self, number: u64) -> Frames<F> {
-        let mut message = self.frames;
-        let Some(header) = message.first_mut() else { return message };
-        if let Some(bytes) = header.bytes_mut() {
-            mdpx::readdress(bytes, number);
-        } else {
-            let mut bytes = header.as_ref().to_vec();
-            mdpx::readdress(&mut bytes, number);
-            *header = F::copy_from(&bytes);
-        }
-        message
+    /// The same message for a client of MDPX, or the body itself where it came in none.
+    pub(super) fn readdressed(self, number: u64) -> Result<Said<F>, Self> {
+        if self.layout.is_some() { Ok(self.message.readdressed(number)) } else { Err(self) }
     }
 }
 
@@ -147,6 +138,10 @@ impl<'a, F: Frame> View<'a, F> {
     pub(super) fn of_message(message: &'a [F], layout: Layout) -> Self {
         let (header, frames) =
             message.split_first().map_or((&[][..], message), |(header, rest)| (header.as_ref(), rest));
+        View::of_parts(header, frames, layout)
+    }
+
+    fn of_parts(header: &'a [u8], frames: &'a [F], layout: Layout) -> Self {
         View { properties: layout.properties(header), packed: layout.packed(header), frames }
     }
 

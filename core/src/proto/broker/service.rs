@@ -1,26 +1,22 @@
 //! A service: its waiting requests and the workers that have room.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
 use super::queue::Queue;
-use super::worker::WorkerKey;
+use super::ready::Ready;
 
 pub(super) type ServiceName = Arc<str>;
 /// Where a service is in the table of services, as long as it is there.
 pub(super) type ServiceKey = usize;
-
-/// A worker's place among those that have room: the least loaded first, of these the one that waits longest.
-pub(super) type Place = (u32, u64);
 
 #[derive(Debug)]
 pub(super) struct Service {
     /// Requests that wait.
     pub(super) queue: Queue,
     /// Workers that have room.
-    pub(super) ready: BTreeMap<Place, WorkerKey>,
+    pub(super) ready: Ready,
     /// Registered workers, ready or not.
     pub(super) workers: usize,
     /// Registered workers that hold nothing.
@@ -31,7 +27,7 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn new(hash: FixedState) -> Self {
-        Service { queue: Queue::new(hash), ready: BTreeMap::new(), workers: 0, idle: 0, in_flight: 0 }
+        Service { queue: Queue::new(hash), ready: Ready::default(), workers: 0, idle: 0, in_flight: 0 }
     }
 
     /// How many requests wait.

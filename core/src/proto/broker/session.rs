@@ -6,7 +6,8 @@ use crate::proto::frame::{Frame, Frames, RoutingId};
 use crate::proto::mdpx::SessionId;
 use crate::proto::window::Window;
 
-use super::request::{RequestId, cost};
+use super::received::Said;
+use super::request::{FRAME_OVERHEAD, RequestId, cost};
 
 /// Outcomes kept for one session may take this many bytes. The oldest go first.
 const MAX_KEPT_BYTES: usize = 64 << 20;
@@ -45,15 +46,38 @@ enum Slot<F> {
     /// The request has no outcome yet.
     Open(RequestId),
     /// The outcome, until the client says that it has it.
-    Kept(Box<Kept<F>>),
+    Kept(Kept<F>),
 }
 
-/// An outcome that is kept.
+/// An outcome that is kept: in one allocation where it is small, and in a place no larger than another's.
 #[derive(Debug)]
-struct Kept<F> {
-    frames: Frames<F>,
+enum Kept<F> {
+    Small(Box<[u8]>),
+    Frames(Box<Frames<F>>),
+}
+
+impl<F: Frame> Kept<F> {
+    fn new(outcome: Said<F>) -> Kept<F> {
+        match outcome {
+            Said::Frames(frames) => Kept::Frames(Box::new(frames)),
+            Said::Small(bytes) => Kept::Small(bytes),
+        }
+    }
+
+    fn to_frames(&self) -> Frames<F> {
+        match self {
+            Kept::Frames(frames) => Frames::clone(frames),
+            Kept::Small(bytes) => Said::Small(bytes.clone()).into_frames(),
+        }
+    }
+
     /// What it costs.
-    bytes: usize,
+    fn bytes(&self) -> usize {
+        match self {
+            Kept::Frames(frames) => cost(frames),
+            Kept::Small(bytes) => bytes.len() + FRAME_OVERHEAD,
+        }
+    }
 }
 
 /// What the session knows of a number.
@@ -94,7 +118,7 @@ impl<F: Frame> Session<F> {
         }
         match self.slots.get(number) {
             Some(Slot::Open(id)) => Known::Open(*id),
-            Some(Slot::Kept(kept)) => Known::Kept(kept.frames.clone()),
+            Some(Slot::Kept(kept)) => Known::Kept(kept.to_frames()),
             None => Known::Gone,
         }
     }
@@ -108,10 +132,10 @@ impl<F: Frame> Session<F> {
     }
 
     /// The number's outcome is there, and is kept.
-    pub(super) fn keep(&mut self, number: u64, frames: Frames<F>) {
-        let bytes = cost(&frames);
-        self.kept_bytes += bytes;
-        let kept = Slot::Kept(Box::new(Kept { frames, bytes }));
+    pub(super) fn keep(&mut self, number: u64, outcome: Said<F>) {
+        let kept = Kept::new(outcome);
+        self.kept_bytes += kept.bytes();
+        let kept = Slot::Kept(kept);
         match self.slots.get_mut(number) {
             Some(slot) => {
                 if let Slot::Open(_) = std::mem::replace(slot, kept) {
@@ -137,7 +161,7 @@ impl<F: Frame> Session<F> {
     /// The client does not want this outcome.
     pub(super) fn discard(&mut self, number: u64) {
         if let Some(Slot::Kept(kept)) = self.slots.get(number) {
-            self.kept_bytes -= kept.bytes;
+            self.kept_bytes -= kept.bytes();
             self.slots.remove(number);
         }
     }
@@ -148,7 +172,7 @@ impl<F: Frame> Session<F> {
         while let Some((first, Slot::Kept(kept))) = self.slots.first()
             && first <= number
         {
-            self.kept_bytes -= kept.bytes;
+            self.kept_bytes -= kept.bytes();
             self.slots.remove(first);
         }
     }
@@ -194,7 +218,7 @@ impl<F: Frame> Session<F> {
         let kept_bytes = &mut self.kept_bytes;
         self.slots.retain(|_, slot| match slot {
             Slot::Kept(kept) if *kept_bytes > MAX_KEPT_BYTES / 2 => {
-                *kept_bytes -= kept.bytes;
+                *kept_bytes -= kept.bytes();
                 false
             }
             _ => true,

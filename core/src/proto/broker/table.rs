@@ -1,6 +1,7 @@
 //! Things that have a name and, while they are there, a short key: a name is looked up once for a message.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::FixedState;
@@ -12,11 +13,13 @@ use super::Map;
 pub(super) struct Table<N, T> {
     keys: Map<N, usize>,
     entries: Slab<(N, T)>,
+    /// The key that was found last: what is named in one message of a batch is mostly named in the next one too.
+    last: Cell<usize>,
 }
 
 impl<N: Clone + Eq + Hash, T> Table<N, T> {
     pub(super) fn new(hash: FixedState) -> Self {
-        Table { keys: Map::with_hasher(hash), entries: Slab::new() }
+        Table { keys: Map::with_hasher(hash), entries: Slab::new(), last: Cell::new(0) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -28,7 +31,13 @@ impl<N: Clone + Eq + Hash, T> Table<N, T> {
         N: Borrow<Q>,
         FixedState: BuildHasher,
     {
-        self.keys.get(name).copied()
+        let last = self.last.get();
+        if self.entries.get(last).is_some_and(|(present, _)| present.borrow() == name) {
+            return Some(last);
+        }
+        let key = self.keys.get(name).copied()?;
+        self.last.set(key);
+        Some(key)
     }
 
     pub(super) fn get(&self, key: usize) -> Option<&T> {
@@ -41,6 +50,11 @@ impl<N: Clone + Eq + Hash, T> Table<N, T> {
 
     pub(super) fn name(&self, key: usize) -> Option<&N> {
         self.entries.get(key).map(|(name, _)| name)
+    }
+
+    /// An entry with its name.
+    pub(super) fn named_mut(&mut self, key: usize) -> Option<(&N, &mut T)> {
+        self.entries.get_mut(key).map(|(name, entry)| (&*name, entry))
     }
 
     /// Adds an entry; one of the same name must not be there.

@@ -6,8 +6,9 @@ use crate::proto::heartbeat::Heartbeat;
 use crate::proto::mdp::Version;
 use crate::proto::window::Window;
 
+use super::ready::Place;
 use super::request::RequestId;
-use super::service::{Place, ServiceKey};
+use super::service::ServiceKey;
 
 /// Where a worker is in the table of workers, as long as it is there.
 pub(super) type WorkerKey = usize;
@@ -45,6 +46,8 @@ pub(super) struct Worker {
     pub(super) takes_batches: bool,
     /// Its place among the workers of its service that have room.
     pub(super) place: Option<Place>,
+    /// Whether that place is to be made anew.
+    pub(super) has_moved: bool,
     /// Whether the worker has shown that it beats while its handler runs. A Guide worker does not, so only of one that
     /// does is silence while busy a sign of death.
     pub(super) beats_while_busy: bool,

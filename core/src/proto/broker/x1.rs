@@ -10,6 +10,7 @@ use crate::proto::mdpx::{self, Command, Failure, SessionId};
 use crate::proto::mmi;
 
 use super::outcome::{Answer, Outcome};
+use super::received::{Received, Said};
 use super::request::{Body, Client, Held, RequestId, View};
 use super::service::{Service, ServiceKey};
 use super::session::{Known, Session, SessionKey};
@@ -33,7 +34,7 @@ pub(super) fn control<F: Frame>(scratch: &mut Vec<u8>, command: &Command<'_>) ->
 impl<F: Frame> Broker<F> {
     pub(super) fn handle_x1(&mut self, now: Instant, peer: &[u8], message: Received<'_, F>) {
         let header = message.header();
-        let read = match mdpx::read(header, message.followers()) {
+        let read = match mdpx::read(header, message.followers().len()) {
             Ok(read) => read,
             Err(reason) => return self.on_malformed(now, peer, reason),
         };
@@ -88,11 +89,11 @@ impl<F: Frame> Broker<F> {
                 self.on_x1_ready(now, peer, service, capacity, heartbeat_ms);
             }
             Command::WorkerPartial { delivery, sequence: _ } => {
-                let body = Body::of_message(message.into_frames(), layout);
+                let body = Body::of_message(message, layout);
                 self.on_x1_answer(now, peer, delivery, Answer::Partial(body));
             }
             Command::WorkerFinal { delivery, sequence: _ } => {
-                let body = Body::of_message(message.into_frames(), layout);
+                let body = Body::of_message(message, layout);
                 self.on_x1_answer(now, peer, delivery, Answer::Final(body));
             }
             Command::WorkerError { delivery, failure } => {
@@ -117,7 +118,7 @@ impl<F: Frame> Broker<F> {
             Command::Batch => self.on_batch(now, peer, layout.packed(header).unwrap_or_default()),
             Command::Heartbeat => {
                 // Workers first: there are many, and this is what they say most.
-                if self.workers.key(peer).is_none() && self.clients.contains_key(peer) {
+                if self.workers.key(peer).is_none() && self.clients.key(peer).is_some() {
                     let frames = control(&mut self.scratch, &Command::Heartbeat);
                     self.say(peer.into(), frames);
                 } else if let Some(worker) = self.known_worker(now, peer, Wire::X1) {
@@ -126,7 +127,7 @@ impl<F: Frame> Broker<F> {
             }
             Command::Disconnect { .. } => {
                 self.remove_worker(now, peer);
-                if let Some(session) = self.clients.get(peer).copied() {
+                if let Some(session) = self.session_at(peer) {
                     self.drop_session(session);
                 }
             }
@@ -146,7 +147,7 @@ impl<F: Frame> Broker<F> {
         if messages.peek().is_none() {
             if let Some(worker) = self.workers.key(peer).and_then(|key| self.workers.get_mut(key)) {
                 worker.takes_batches = true;
-            } else if let Some(session) = self.clients.get(peer).and_then(|key| self.sessions.get_mut(key)) {
+            } else if let Some(session) = self.session_at(peer).and_then(|key| self.sessions.get_mut(&key)) {
                 session.takes_batches = true;
             }
         }
@@ -170,11 +171,21 @@ impl<F: Frame> Broker<F> {
 
     /// The session of a connection. Whoever has none is told so, that it may say HELLO (again).
     fn session_of(&mut self, peer: &[u8]) -> Option<SessionKey> {
-        let session = self.clients.get(peer).copied();
+        let session = self.session_at(peer);
         if session.is_none() {
             self.say_disconnect(peer.into(), Wire::X1, "no session: say HELLO first");
         }
         session
+    }
+
+    fn session_at(&self, peer: &[u8]) -> Option<SessionKey> {
+        self.clients.get(self.clients.key(peer)?).copied()
+    }
+
+    /// The connection is no session's any more; whose it was.
+    fn forget_connection(&mut self, peer: &[u8]) -> Option<SessionKey> {
+        let key = self.clients.key(peer)?;
+        self.clients.remove(key).map(|(_, session)| session)
     }
 
     fn granted(&self, heartbeat_ms: u32) -> Duration {
@@ -203,7 +214,7 @@ impl<F: Frame> Broker<F> {
         if known.is_none() && self.sessions.len() >= self.config.max_sessions {
             return refuse(self, ErrorKind::QueueFull, "max_sessions is reached");
         }
-        if let Some(other) = self.clients.get(peer).copied().filter(|other| Some(*other) != known) {
+        if let Some(other) = self.session_at(peer).filter(|other| Some(*other) != known) {
             self.drop_session(other);
         }
         let heartbeat = self.granted(beats.0);
@@ -221,8 +232,9 @@ impl<F: Frame> Broker<F> {
         session.forget_at = None;
         session.last_sent = now;
         if let Some(before) = before.filter(|before| *before != peer) {
-            self.clients.remove(&before);
+            self.forget_connection(&before);
         }
+        self.forget_connection(&peer);
         self.clients.insert(peer.clone(), key);
         let welcome = Command::ClientWelcome {
             resumed,
@@ -280,7 +292,7 @@ impl<F: Frame> Broker<F> {
             let reply = Body::of_frames(self.manage(now, service, body.first()));
             let command = Command::Final { number: ask.number, sequence: 0 };
             let frames = reply.view().message(&command, &mut self.scratch);
-            self.say_outcome(now, session, ask.number, frames);
+            self.say_outcome(now, session, ask.number, Said::Frames(frames));
         }
     }
 
@@ -332,7 +344,7 @@ impl<F: Frame> Broker<F> {
     }
 
     fn on_x1_ready(&mut self, now: Instant, peer: &[u8], service: &[u8], capacity: u32, heartbeat_ms: u32) {
-        if self.clients.contains_key(peer) {
+        if self.clients.key(peer).is_some() {
             return self.on_malformed(now, peer, "READY from a client");
         }
         let known = self.service_key(service);
@@ -369,7 +381,7 @@ impl<F: Frame> Broker<F> {
         self.settle_worker(now, worker);
     }
 
-    fn on_x1_answer(&mut self, now: Instant, peer: &[u8], delivery: u64, answer: Answer<F>) {
+    fn on_x1_answer(&mut self, now: Instant, peer: &[u8], delivery: u64, answer: Answer<'_, F>) {
         if let Some(worker) = self.known_worker(now, peer, Wire::X1) {
             self.on_answer(now, worker, Some(delivery), answer);
         } else {
@@ -379,7 +391,7 @@ impl<F: Frame> Broker<F> {
 
     /// The connection of a session is gone. What the client asked goes on for a while: it may come back.
     pub(super) fn detach_session(&mut self, now: Instant, peer: &[u8]) {
-        let Some(key) = self.clients.remove(peer) else { return };
+        let Some(key) = self.forget_connection(peer) else { return };
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.peer = None;
         if session.is_settled() {
@@ -396,47 +408,12 @@ impl<F: Frame> Broker<F> {
         self.kept_bytes -= session.kept_bytes();
         self.session_keys.remove(&session.id);
         if let Some(peer) = &session.peer {
-            self.clients.remove(peer);
+            self.forget_connection(peer);
         }
         let open: Vec<RequestId> = session.open_requests().collect();
         for id in open {
             self.counters.abandoned += 1;
             self.withdraw(id);
-        }
-    }
-}
-
-/// A message of MDPX as it came.
-pub(super) enum Received<'a, F> {
-    Alone(Frames<F>),
-    /// With others in a BATCH: a header frame.
-    Joined(&'a [u8]),
-}
-
-impl<F: Frame> Received<'_, F> {
-    fn header(&self) -> &[u8] {
-        match self {
-            Received::Alone(frames) => frames.first().map(AsRef::as_ref).unwrap_or_default(),
-            Received::Joined(header) => header,
-        }
-    }
-
-    /// How many frames come behind the header.
-    fn followers(&self) -> usize {
-        match self {
-            Received::Alone(frames) => frames.len().saturating_sub(1),
-            Received::Joined(_) => 0,
-        }
-    }
-
-    fn into_frames(self) -> Frames<F> {
-        match self {
-            Received::Alone(frames) => frames,
-            Received::Joined(header) => {
-                let mut frames = Frames::new();
-                frames.push(F::copy_from(header));
-                frames
-            }
         }
     }
 }
