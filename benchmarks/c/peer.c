@@ -97,13 +97,6 @@ static int failed (const char *what)
     return 1;
 }
 
-static mdmsg_t *request_of (const char *body, size_t size)
-{
-    mdmsg_t *message = mdmsg_new ();
-    mdmsg_addmem (message, body, size);
-    return message;
-}
-
 /* Keeps requests outstanding. */
 static int client (const options_t *options, const char *body)
 {
@@ -113,7 +106,7 @@ static int client (const options_t *options, const char *body)
         return failed ("client");
     meter_t meter = meter_new (options);
     for (size_t sent = 0; sent < options->outstanding && meter_send (&meter); sent++) {
-        mdmsg_t *request = request_of (body, options->size);
+        mdmsg_t *request = mdmsg_new_mem (body, options->size);
         if (mdcli_async_send (hub, SERVICE, &request) == -1)
             return failed ("send");
     }
@@ -127,7 +120,7 @@ static int client (const options_t *options, const char *body)
             break;
         if (!meter_send (&meter))
             continue;
-        mdmsg_t *request = request_of (body, options->size);
+        mdmsg_t *request = mdmsg_new_mem (body, options->size);
         if (mdcli_async_send (hub, SERVICE, &request) == -1)
             return failed ("send");
     }
@@ -169,7 +162,7 @@ static int round_trip (const options_t *options, const char *body)
     meter_t meter = meter_new (options);
     for (int going = 1; going;) {
         double begin = now_seconds ();
-        mdmsg_t *request = request_of (body, options->size);
+        mdmsg_t *request = mdmsg_new_mem (body, options->size);
         mdmsg_t *reply = mdcli_send (hub, SERVICE, &request);
         if (!reply)
             return failed ("request");
