@@ -10,6 +10,7 @@ use majordomo::Message;
 pub(crate) struct Frames {
     first: Option<Bytes>,
     /// `None` where there is no first one.
+    #[expect(clippy::box_collection, reason = "most messages have no rest, and are to be small")]
     rest: Option<Box<VecDeque<Bytes>>>,
 }
 

@@ -214,10 +214,11 @@ fn lock_shard(shard: usize) -> MutexGuard<'static, Shard> {
     SHARDS[shard].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+type Tables = (Vec<MutexGuard<'static, Shard>>, MutexGuard<'static, Common>);
+
 thread_local! {
     /// All tables, held across a fork by the thread that forks, so that no other thread's lock is copied into the child.
-    static HELD: RefCell<Option<(Vec<MutexGuard<'static, Shard>>, MutexGuard<'static, Common>)>> =
-        const { RefCell::new(None) };
+    static HELD: RefCell<Option<Tables>> = const { RefCell::new(None) };
 }
 
 /// Has forks noticed from now on.
