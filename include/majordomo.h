@@ -224,8 +224,15 @@ size_t md_handles(void);
 mdmsg_t *mdmsg_new(void);
 
 /**
- * Destroys *self_p and sets it to NULL. Ownership: takes *self_p. Does nothing if *self_p is NULL already; NULL for
- * self_p itself sets md_errno to MD_EINVAL.
+ * Makes a message of one frame, a copy of size bytes at data. Result: the message, or NULL on failure. data may be NULL
+ * only if size is 0: an empty frame; else MD_EINVAL. Ownership: the caller's, as with mdmsg_new.
+ */
+mdmsg_t *mdmsg_new_mem(const void *data, size_t size);
+
+/**
+ * Destroys *self_p and sets it to NULL. Ownership: takes *self_p; one that another thread is in a call with sets md_errno
+ * to MD_EBUSY and is left alone. Does nothing if *self_p is NULL already; NULL for self_p itself sets md_errno to
+ * MD_EINVAL.
  */
 void mdmsg_destroy(mdmsg_t **self_p);
 

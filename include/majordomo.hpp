@@ -235,7 +235,7 @@ public:
     /// A message without frames.
     message () : handle (detail::check (mdmsg_new ())) {}
     /// A message of one frame.
-    message (std::string_view frame) : message () { push_back (frame); }
+    message (std::string_view frame) : handle (detail::check (mdmsg_new_mem (frame.data (), frame.size ()))) {}
     message (const char *frame) : message (std::string_view (frame)) {}
     message (const std::string &frame) : message (std::string_view (frame)) {}
     /// A message of these frames.
@@ -723,13 +723,13 @@ public:
     void drain () { detail::check (mdwrk_drain (native ())); }
 
     /// Answers each request with what `handler (message &&)` returns, a message or something that makes one, until the
-    /// worker is drained; the handler may keep the request, or take it as `const message &`. A service_failure that the handler throws answers with its code and text, any other exception
-    /// with code 500 and its text.
+    /// worker is drained; the handler may keep the request, or take it as `const message &`. A service_failure that the
+    /// handler throws answers with its code and text, any other exception with code 500 and its text.
     template <typename Handler> void serve (Handler &&handler)
     {
         while (std::optional<message> request = recv ()) {
             std::uint32_t code = 500;
-            std::string text = "an exception of unknown type";
+            std::string text;
             bool retryable = false;
             try {
                 reply (handler (std::move (*request)));
@@ -741,6 +741,7 @@ public:
             } catch (const std::exception &failure) {
                 text = failure.what ();
             } catch (...) {
+                text = "an exception of unknown type";
             }
             fail (code, text, retryable);
         }

@@ -1,6 +1,6 @@
 /* The programs of `cargo xtask bench` in C: the same options and lines of JSON as those of `majordomo-bench`.
  * Usage: peer client|worker|round-trip --endpoint ENDPOINT [--protocol P] [--size BYTES] [--outstanding N]
- *             [--warm-up SECONDS] [--seconds SECONDS] */
+ *             [--warm-up SECONDS] [--seconds SECONDS] [--requests N] */
 #include <majordomo.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,20 +15,24 @@ enum {
     /* Further requests that a worker of MDPX holds ready, as those of the other languages do. */
     PREFETCH = 512,
     /* Round trips that are kept; a second has fewer. */
-    MOST_TIMES = 10000000
+    MOST_TIMES = 10000000,
+    /* So many replies are counted between two looks at the clock: the other languages look once for each batch. */
+    LOOK = 64
 };
 
 typedef struct {
     const char *endpoint, *protocol;
     size_t size, outstanding;
     double warm_up, seconds;
+    /* Send exactly so many requests instead, and count them all; 0 to go by time. */
+    long requests;
 } options_t;
 
-/* Counts replies once the warm-up is over, for some seconds. */
+/* Counts replies once the warm-up is over, for some seconds, or so many of them. */
 typedef struct {
     double begin, end, last;
-    long replies;
-    int counts;
+    long requests, sent, replies;
+    int counts, unseen;
 } meter_t;
 
 static double now_seconds (void)
@@ -41,18 +45,32 @@ static double now_seconds (void)
 static meter_t meter_new (const options_t *options)
 {
     meter_t meter = {0};
-    meter.begin = now_seconds () + options->warm_up;
+    meter.requests = options->requests;
+    meter.counts = meter.requests > 0;
+    meter.begin = now_seconds () + (meter.counts ? 0 : options->warm_up);
     meter.end = meter.begin + options->seconds;
     return meter;
 }
 
-/* A reply came; whether to go on. */
-static int meter_receive (meter_t *meter)
+/* Whether one more request is to be sent; it counts as sent then. */
+static int meter_send (meter_t *meter)
 {
+    int wanted = meter->requests == 0 || meter->sent < meter->requests;
+    meter->sent += wanted;
+    return wanted;
+}
+
+/* A reply came; whether to go on. The clock is looked at with each look-th reply. */
+static int meter_receive (meter_t *meter, int look)
+{
+    meter->replies += meter->counts;
+    if (meter->requests > 0 ? meter->replies < meter->requests : ++meter->unseen < look)
+        return 1;
+    meter->unseen = 0;
     meter->last = now_seconds ();
-    if (meter->counts)
-        meter->replies++;
-    else if (meter->last >= meter->begin) {
+    if (meter->requests > 0)
+        return 0;
+    if (!meter->counts && meter->last >= meter->begin) {
         meter->counts = 1;
         meter->begin = meter->last;
     }
@@ -79,13 +97,6 @@ static int failed (const char *what)
     return 1;
 }
 
-static mdmsg_t *request_of (const char *body, size_t size)
-{
-    mdmsg_t *message = mdmsg_new ();
-    mdmsg_addmem (message, body, size);
-    return message;
-}
-
 /* Keeps requests outstanding. */
 static int client (const options_t *options, const char *body)
 {
@@ -94,8 +105,8 @@ static int client (const options_t *options, const char *body)
         || mdcli_async_set_max_in_flight (hub, options->outstanding))
         return failed ("client");
     meter_t meter = meter_new (options);
-    for (size_t sent = 0; sent < options->outstanding; sent++) {
-        mdmsg_t *request = request_of (body, options->size);
+    for (size_t sent = 0; sent < options->outstanding && meter_send (&meter); sent++) {
+        mdmsg_t *request = mdmsg_new_mem (body, options->size);
         if (mdcli_async_send (hub, SERVICE, &request) == -1)
             return failed ("send");
     }
@@ -105,9 +116,11 @@ static int client (const options_t *options, const char *body)
         if (!reply)
             return failed ("recv");
         mdmsg_destroy (&reply);
-        if (!meter_receive (&meter))
+        if (!meter_receive (&meter, LOOK))
             break;
-        mdmsg_t *request = request_of (body, options->size);
+        if (!meter_send (&meter))
+            continue;
+        mdmsg_t *request = mdmsg_new_mem (body, options->size);
         if (mdcli_async_send (hub, SERVICE, &request) == -1)
             return failed ("send");
     }
@@ -149,14 +162,14 @@ static int round_trip (const options_t *options, const char *body)
     meter_t meter = meter_new (options);
     for (int going = 1; going;) {
         double begin = now_seconds ();
-        mdmsg_t *request = request_of (body, options->size);
+        mdmsg_t *request = mdmsg_new_mem (body, options->size);
         mdmsg_t *reply = mdcli_send (hub, SERVICE, &request);
         if (!reply)
             return failed ("request");
         mdmsg_destroy (&reply);
         if (meter.counts && count < MOST_TIMES)
             times[count++] = now_seconds () - begin;
-        going = meter_receive (&meter);
+        going = meter_receive (&meter, 1);
     }
     if (count == 0)
         return failed ("no round trip");
@@ -172,7 +185,7 @@ static int round_trip (const options_t *options, const char *body)
 
 int main (int argc, char *argv[])
 {
-    options_t options = {NULL, "0.1", 11, 1000, 0.5, 1.0};
+    options_t options = {NULL, "0.1", 11, 1000, 0.5, 1.0, 0};
     for (int index = 2; index + 1 < argc; index += 2) {
         const char *name = argv[index], *value = argv[index + 1];
         if (!strcmp (name, "--endpoint"))
@@ -187,6 +200,8 @@ int main (int argc, char *argv[])
             options.warm_up = atof (value);
         else if (!strcmp (name, "--seconds"))
             options.seconds = atof (value);
+        else if (!strcmp (name, "--requests"))
+            options.requests = atol (value);
     }
     const char *role = argc > 1 ? argv[1] : "";
     char *body = malloc (options.size + 1);

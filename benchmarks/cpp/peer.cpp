@@ -1,6 +1,6 @@
 // The programs of `cargo xtask bench` in C++: the same options and lines of JSON as those of `majordomo-bench`.
 // Usage: peer client|worker|round-trip --endpoint ENDPOINT [--protocol P] [--size BYTES] [--outstanding N]
-//             [--warm-up SECONDS] [--seconds SECONDS]
+//             [--warm-up SECONDS] [--seconds SECONDS] [--requests N]
 #include <algorithm>
 #include <chrono>
 #include <iostream>
@@ -22,6 +22,8 @@ struct options {
     std::size_t outstanding = 1000;
     seconds warm_up {0.5};
     seconds measured {1.0};
+    // Send exactly so many requests instead, and count them all; 0 to go by time.
+    long requests = 0;
 
     majordomo::client_options client () const
     {
@@ -34,18 +36,37 @@ struct options {
     }
 };
 
-// Counts replies once the warm-up is over, for some seconds.
+// So many replies are counted between two looks at the clock: the other languages look once for each batch.
+static const int looks = 64;
+
+// Counts replies once the warm-up is over, for some seconds, or so many of them.
 class meter {
 public:
-    explicit meter (const options &chosen) : begin_ (clock_type::now () + chosen.warm_up), end_ (begin_ + chosen.measured) {}
-
-    // A reply came; whether to go on.
-    bool receive ()
+    explicit meter (const options &chosen)
+        : requests_ (chosen.requests), counts_ (chosen.requests > 0),
+          begin_ (clock_type::now () + (counts_ ? seconds (0) : chosen.warm_up)), end_ (begin_ + chosen.measured)
     {
+    }
+
+    // Whether one more request is to be sent; it counts as sent then.
+    bool send ()
+    {
+        const bool wanted = requests_ == 0 || sent_ < requests_;
+        sent_ += wanted;
+        return wanted;
+    }
+
+    // A reply came; whether to go on. The clock is looked at with each look-th reply.
+    bool receive (int look)
+    {
+        replies_ += counts_;
+        if (requests_ > 0 ? replies_ < requests_ : ++unseen_ < look)
+            return true;
+        unseen_ = 0;
         last_ = clock_type::now ();
-        if (counts_)
-            ++replies_;
-        else if (last_ >= begin_) {
+        if (requests_ > 0)
+            return false;
+        if (!counts_ && last_ >= begin_) {
             counts_ = true;
             begin_ = last_;
         }
@@ -63,9 +84,10 @@ public:
 
 private:
     using instant = std::chrono::time_point<clock_type, seconds>;
+    long requests_, sent_ = 0, replies_ = 0;
+    bool counts_;
+    int unseen_ = 0;
     instant begin_, end_, last_;
-    long replies_ = 0;
-    bool counts_ = false;
 };
 
 // Keeps requests outstanding.
@@ -74,13 +96,14 @@ static void client (const options &chosen)
     const std::string body (chosen.size, 'x');
     majordomo::async_client hub (chosen.endpoint, chosen.client ());
     meter meter (chosen);
-    for (std::size_t sent = 0; sent < chosen.outstanding; ++sent)
+    for (std::size_t sent = 0; sent < chosen.outstanding && meter.send (); ++sent)
         hub.send (service, body);
     for (;;) {
         hub.recv ().value ();
-        if (!meter.receive ())
+        if (!meter.receive (looks))
             break;
-        hub.send (service, body);
+        if (meter.send ())
+            hub.send (service, body);
     }
     meter.report ();
 }
@@ -108,7 +131,7 @@ static void round_trip (const options &chosen)
         hub.request (service, body);
         if (meter.counts ())
             times.push_back (microseconds (clock_type::now () - begin).count ());
-        going = meter.receive ();
+        going = meter.receive (1);
     }
     if (times.empty ())
         throw std::runtime_error ("no round trip was measured");
@@ -134,6 +157,8 @@ static options parse (int argc, char *argv[])
             chosen.warm_up = seconds (std::stod (value));
         else if (name == "--seconds")
             chosen.measured = seconds (std::stod (value));
+        else if (name == "--requests")
+            chosen.requests = std::stol (value);
     }
     return chosen;
 }

@@ -41,10 +41,8 @@ struct State {
     client: Option<Client>,
     last_ticket: i64,
     pending: HashMap<u64, Ticket, FixedState>,
-    /// Outcomes that nobody has received yet.
-    ready: VecDeque<Outcome>,
-    /// Memory for the events of a batch.
-    batch: Vec<ClientEvent>,
+    /// What has come of them and nobody has received yet.
+    ready: VecDeque<ClientEvent>,
     /// How many threads wait for the bell.
     waiting: usize,
     /// Set by a destroy while another thread is in a call.
@@ -86,7 +84,6 @@ pub unsafe extern "C" fn mdcli_async_new(broker: *const c_char, verbose: c_int) 
             last_ticket: 0,
             pending: HashMap::default(),
             ready: VecDeque::new(),
-            batch: Vec::new(),
             waiting: 0,
             destroyed: false,
         };
@@ -309,11 +306,8 @@ pub extern "C" fn mdcli_async_cancel(this: *mut mdcli_async_t, ticket: i64) -> c
     guard_on(this, |session: &Arc<Session>| {
         let state = session.locked()?;
         let pending = u64::try_from(ticket).ok().and_then(|ticket| state.pending.get(&ticket));
-        match pending {
-            Some(pending) => pending.cancel(),
-            None if state.ready.iter().any(|outcome| outcome.ticket == ticket) => {}
-            None => return Err(invalid(format!("ticket {ticket} is not outstanding"))),
-        }
+        let pending = pending.ok_or_else(|| invalid(format!("ticket {ticket} is not outstanding")))?;
+        pending.cancel();
         Ok(0)
     })
 }
@@ -322,10 +316,7 @@ pub extern "C" fn mdcli_async_cancel(this: *mut mdcli_async_t, ticket: i64) -> c
 /// too (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_outstanding(this: *mut mdcli_async_t) -> usize {
-    guard_on(this, |session: &Arc<Session>| {
-        let state = session.locked()?;
-        Ok(state.pending.len() + state.ready.iter().filter(|outcome| !outcome.more).count())
-    })
+    guard_on(this, |session: &Arc<Session>| Ok(session.locked()?.pending.len()))
 }
 
 /// A descriptor for poll() that is readable while outcomes wait; mdcli_async_recv with wait_ms 0 then gives them (now and
@@ -345,8 +336,9 @@ pub extern "C" fn mdcli_async_errno(this: *mut mdcli_async_t) -> c_int {
 
 impl Session {
     /// Never held while waiting.
+    #[inline]
     fn locked(&self) -> Result<MutexGuard<'_, State>> {
-        self.state.lock().map_err(|_| Error::new(ErrorKind::Internal, "an earlier call on this client failed inside"))
+        self.state.lock().map_err(|_| failed_before())
     }
 
     /// Changes options that each request carries.
@@ -397,11 +389,11 @@ impl Session {
         let deadline = patience(wait_ms)?.map(|patience| Instant::now() + patience);
         let mut state = self.locked()?;
         loop {
-            // The bell is hushed when the last outcome is taken, not with each: that would be two system calls for each.
             if state.ready.is_empty() {
                 state.collect(&self.inbox);
             }
-            let outcome = state.ready.pop_front();
+            let outcome = state.next();
+            // The bell is hushed when the last outcome is taken, not with each: that would be two system calls for each.
             if state.ready.is_empty() {
                 self.bell.hush();
                 // Something has come meanwhile, or whoever waits beside this thread is to learn that nothing will.
@@ -427,19 +419,29 @@ impl Session {
     }
 }
 
+#[cold]
+fn failed_before() -> Error {
+    Error::new(ErrorKind::Internal, "an earlier call on this client failed inside")
+}
+
 impl State {
-    /// Turns what has come into outcomes.
+    /// Takes all that has come.
     fn collect(&mut self, inbox: &Inbox<ClientEvent>) {
-        inbox.drain(&mut self.batch);
-        for ClientEvent { token, part } in self.batch.drain(..) {
-            let (result, more) = match part {
-                Part::Partial(message) => (Ok(message), true),
-                Part::Done(result) => (result, false),
-            };
-            if !more {
-                self.pending.remove(&token);
-            }
-            self.ready.push_back(Outcome { ticket: token.cast_signed(), result, more });
+        // The memory goes from hand to hand: nothing is copied for this.
+        let mut batch = Vec::from(std::mem::take(&mut self.ready));
+        inbox.drain(&mut batch);
+        self.ready = batch.into();
+    }
+
+    fn next(&mut self) -> Option<Outcome> {
+        let ClientEvent { token, part } = self.ready.pop_front()?;
+        let (result, more) = match part {
+            Part::Partial(message) => (Ok(message), true),
+            Part::Done(result) => (result, false),
+        };
+        if !more {
+            self.pending.remove(&token);
         }
+        Some(Outcome { ticket: token.cast_signed(), result, more })
     }
 }

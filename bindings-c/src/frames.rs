@@ -9,17 +9,18 @@ use majordomo::Message;
 #[derive(Clone, Default, PartialEq)]
 pub(crate) struct Frames {
     first: Option<Bytes>,
-    /// Empty where there is no first one.
-    rest: VecDeque<Bytes>,
+    /// `None` where there is no first one.
+    #[expect(clippy::box_collection, reason = "most messages have no rest, and are to be small")]
+    rest: Option<Box<VecDeque<Bytes>>>,
 }
 
 impl Frames {
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<&Bytes> {
-        index.checked_sub(1).map_or(self.first.as_ref(), |index| self.rest.get(index))
+        index.checked_sub(1).map_or(self.first.as_ref(), |index| self.rest.as_ref()?.get(index))
     }
 
     pub(crate) fn front(&self) -> Option<&Bytes> {
@@ -27,54 +28,61 @@ impl Frames {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Bytes> {
-        self.first.iter().chain(&self.rest)
+        self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 
     pub(crate) fn push_back(&mut self, frame: Bytes) {
         if self.first.is_none() {
             self.first = Some(frame);
         } else {
-            self.rest.push_back(frame);
+            self.rest.get_or_insert_default().push_back(frame);
         }
     }
 
     pub(crate) fn push_front(&mut self, frame: Bytes) {
         if let Some(second) = self.first.replace(frame) {
-            self.rest.push_front(second);
+            self.rest.get_or_insert_default().push_front(second);
         }
     }
 
     pub(crate) fn pop_front(&mut self) -> Option<Bytes> {
-        std::mem::replace(&mut self.first, self.rest.pop_front())
+        std::mem::replace(&mut self.first, self.rest.as_mut().and_then(|rest| rest.pop_front()))
     }
 
     /// Puts other frames behind these.
     pub(crate) fn append(&mut self, others: Frames) {
-        others.into_iter().for_each(|frame| self.push_back(frame));
+        others.first.into_iter().for_each(|frame| self.push_back(frame));
+        others.rest.into_iter().flat_map(|rest| *rest).for_each(|frame| self.push_back(frame));
     }
 }
 
-impl IntoIterator for Frames {
-    type Item = Bytes;
-    type IntoIter = std::iter::Chain<std::option::IntoIter<Bytes>, std::collections::vec_deque::IntoIter<Bytes>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.first.into_iter().chain(self.rest)
+impl From<Bytes> for Frames {
+    #[inline]
+    fn from(frame: Bytes) -> Self {
+        Frames { first: Some(frame), rest: None }
     }
 }
 
 impl From<Message> for Frames {
+    #[inline]
     fn from(message: Message) -> Self {
-        let mut frames = message.into_iter();
-        Frames { first: frames.next(), rest: frames.collect() }
+        match message.into_single() {
+            Ok(frame) => frame.into(),
+            Err(message) => {
+                let mut frames = Frames::default();
+                message.into_iter().for_each(|frame| frames.push_back(frame));
+                frames
+            }
+        }
     }
 }
 
 impl From<Frames> for Message {
+    #[inline]
     fn from(frames: Frames) -> Self {
-        match frames.first {
-            Some(frame) if frames.rest.is_empty() => Message::from(frame),
-            first => first.into_iter().chain(frames.rest).collect(),
+        match (frames.first, frames.rest) {
+            (Some(frame), None) => Message::from(frame),
+            (first, rest) => first.into_iter().chain(rest.into_iter().flat_map(|rest| *rest)).collect(),
         }
     }
 }

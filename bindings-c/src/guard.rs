@@ -8,6 +8,8 @@ use std::sync::Arc;
 use majordomo::{Error, ErrorKind, Result};
 
 use crate::error;
+use crate::message::{Body, mdmsg_t};
+use crate::places;
 use crate::registry::{self, Handle};
 
 /// What a C function returns, and which value of it says "failed".
@@ -48,7 +50,8 @@ pub(crate) struct StaticText(pub(crate) &'static CStr);
 
 /// Runs the body of an exported function. A failure, and a panic as `Internal`, becomes the thread's last error.
 pub(crate) fn guard<T: Outcome>(body: impl FnOnce() -> Result<T>) -> T {
-    match catch(body) {
+    let result = catch_unwind(AssertUnwindSafe(body));
+    match result.unwrap_or_else(|panic| Err(internal(panic.as_ref()))) {
         Ok(value) => value,
         Err(failure) => {
             error::remember(&failure);
@@ -61,13 +64,31 @@ pub(crate) fn guard<T: Outcome>(body: impl FnOnce() -> Result<T>) -> T {
 pub(crate) fn guard_on<H: Handle, T: Outcome>(this: *mut H::Opaque, body: impl FnOnce(&Arc<H>) -> Result<T>) -> T {
     guard(|| {
         let handle = registry::get::<H>(this)?;
-        // Caught here already, so that the handle's own errno tells of a panic, too.
-        let result = catch(|| body(&handle));
-        let number = result.as_ref().err().map_or(0, |failure| c_int::from(failure.kind().number()));
-        error::remember_call(this.addr(), number);
-        handle.set_errno(number);
+        let mut call = Call { token: this.addr(), handle: &*handle, number: c_int::from(ErrorKind::Internal.number()) };
+        let result = body(&handle);
+        call.number = result.as_ref().err().map_or(0, |failure| c_int::from(failure.kind().number()));
         result
     })
+}
+
+/// Notes at its end, which may be a panic, how a call on a handle has ended.
+struct Call<'a, H: Handle> {
+    token: usize,
+    handle: &'a H,
+    number: c_int,
+}
+
+impl<H: Handle> Drop for Call<'_, H> {
+    fn drop(&mut self) {
+        error::remember_call(self.token, self.number);
+        self.handle.set_errno(self.number);
+    }
+}
+
+/// The same for a function whose first argument is a message. One thread uses a message at a time, so it has no errno of
+/// its own.
+pub(crate) fn guard_message<T: Outcome>(this: *mut mdmsg_t, body: impl FnOnce(&mut Body) -> Result<T>) -> T {
+    guard(|| body(&mut *places::hold(this)?))
 }
 
 /// For functions that give a text from static memory and have no way to fail but a panic.
@@ -75,10 +96,9 @@ pub(crate) fn guard_text(body: impl FnOnce() -> StaticText) -> *const c_char {
     guard(|| Ok(body().0.as_ptr()))
 }
 
-fn catch<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        Err(Error::new(ErrorKind::Internal, format!("a panic inside the library: {}", reason(panic.as_ref()))))
-    })
+#[cold]
+fn internal(panic: &(dyn Any + Send)) -> Error {
+    Error::new(ErrorKind::Internal, format!("a panic inside the library: {}", reason(panic)))
 }
 
 fn reason(panic: &(dyn Any + Send)) -> &str {

@@ -21,6 +21,7 @@ mod guard;
 mod latch;
 mod logging;
 mod message;
+mod places;
 mod registry;
 mod request;
 mod worker;

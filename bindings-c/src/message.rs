@@ -3,15 +3,15 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use majordomo::{Message, Properties, Result};
+use majordomo::{ErrorKind, Message, Properties, Result};
 
 use crate::arguments::{bytes, c_string, duplicate, invalid, place, text};
 use crate::frames::Frames;
-use crate::guard::{guard, guard_on};
-use crate::registry::{self, Handle};
+use crate::guard::{guard, guard_message};
+use crate::places;
+use crate::registry::Handle;
 
 /// A message: an ordered list of byte frames, the body of a request or of a reply, and the properties that travel
 /// beside it. Frames may be empty and may hold any bytes. Threads: one call at a time; a second thread meanwhile gets
@@ -20,25 +20,32 @@ pub struct mdmsg_t {
     _opaque: [u8; 0],
 }
 
+/// What a message holds.
 #[derive(Clone, Default)]
 pub(crate) struct Body {
     list: Frames,
     /// Which frame mdmsg_next gives.
     cursor: usize,
+    /// What most messages do not have.
+    beside: Option<Box<Beside>>,
+}
+
+/// The properties of a message.
+#[derive(Clone, Default)]
+struct Beside {
     properties: Properties,
     /// The names of the properties for C, once it has asked for one.
     names: Vec<CString>,
 }
 
-impl Handle for Mutex<Body> {
+impl Handle for Body {
     type Opaque = mdmsg_t;
     const TAG: usize = 1;
-    const SURVIVES_FORK: bool = true;
 }
 
 /// A new handle of `message`'s frames.
 pub(crate) fn give(message: Message) -> *mut mdmsg_t {
-    registry::insert(Mutex::new(Body::from(message)))
+    places::insert(Body::from(message))
 }
 
 /// The message that `place` holds, taken out of it: the handle is gone and `place` is NULL afterwards.
@@ -48,12 +55,10 @@ pub(crate) fn give(message: Message) -> *mut mdmsg_t {
 pub(crate) unsafe fn take(message: *mut *mut mdmsg_t, argument: &str) -> Result<Message> {
     // SAFETY: the caller's promise.
     let place = unsafe { place(message, argument) }?;
-    let object = registry::get::<Mutex<Body>>(*place)?;
     // Refused before it is taken: a message that another thread is reading stays whole.
-    let body = std::mem::take(&mut *exclusive(&object)?);
-    registry::remove::<Mutex<Body>>(*place)?;
+    let body = places::hold(*place)?.take();
     *place = std::ptr::null_mut();
-    Ok(Message::from(body.list).with_properties(body.properties))
+    Ok(body.into())
 }
 
 /// The same for a message that need not be there: NULL in `place` gives `None`.
@@ -73,18 +78,37 @@ pub(crate) unsafe fn take_optional(message: *mut *mut mdmsg_t, argument: &str) -
 /// function that takes it.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_new() -> *mut mdmsg_t {
-    guard(|| Ok(registry::insert(Mutex::new(Body::default()))))
+    guard(|| Ok(places::insert(Body::default())))
 }
 
-/// Destroys *self_p and sets it to NULL. Ownership: takes *self_p. Does nothing if *self_p is NULL already; NULL for
-/// self_p itself sets md_errno to MD_EINVAL.
+/// Makes a message of one frame, a copy of size bytes at data. Result: the message, or NULL on failure. data may be NULL
+/// only if size is 0: an empty frame; else MD_EINVAL. Ownership: the caller's, as with mdmsg_new.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdmsg_new_mem(data: *const c_void, size: usize) -> *mut mdmsg_t {
+    guard(|| {
+        // SAFETY: memory of that size, as the header demands.
+        let frame = Bytes::copy_from_slice(unsafe { bytes(data, size) }?);
+        Ok(places::insert(Body { list: frame.into(), ..Body::default() }))
+    })
+}
+
+/// Destroys *self_p and sets it to NULL. Ownership: takes *self_p; one that another thread is in a call with sets md_errno
+/// to MD_EBUSY and is left alone. Does nothing if *self_p is NULL already; NULL for self_p itself sets md_errno to
+/// MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_destroy(self_p: *mut *mut mdmsg_t) {
     guard(|| {
         // SAFETY: a place for a handle or NULL, as the header demands.
-        let this = std::mem::replace(unsafe { place(self_p, "self_p") }?, std::ptr::null_mut());
-        if !this.is_null() {
-            registry::remove::<Mutex<Body>>(this)?;
+        let place = unsafe { place(self_p, "self_p") }?;
+        if place.is_null() {
+            return Ok(());
+        }
+        match places::hold(*place) {
+            Err(failure) if failure.kind() == ErrorKind::Busy => return Err(failure),
+            held => {
+                *place = std::ptr::null_mut();
+                drop(held?.take());
+            }
         }
         Ok(())
     });
@@ -94,32 +118,29 @@ pub unsafe extern "C" fn mdmsg_destroy(self_p: *mut *mut mdmsg_t) {
 /// failure. Ownership: the caller's. self stays as it is; NULL is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_dup(this: *mut mdmsg_t) -> *mut mdmsg_t {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
-        let copy = exclusive(message)?.clone();
-        Ok(registry::insert(Mutex::new(copy)))
-    })
+    guard_message(this, |message| Ok(places::insert(message.clone())))
 }
 
 /// Result: the number of frames; 0 for an empty message, and on failure (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_size(this: *mut mdmsg_t) -> usize {
-    guard_on(this, |message: &Arc<Mutex<Body>>| Ok(exclusive(message)?.list.len()))
+    guard_message(this, |message| Ok(message.list.len()))
 }
 
 /// Result: the length of all frames together in bytes; 0 on failure, too (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_content_size(this: *mut mdmsg_t) -> usize {
-    guard_on(this, |message: &Arc<Mutex<Body>>| Ok(exclusive(message)?.list.iter().map(Bytes::len).sum()))
+    guard_message(this, |message| Ok(message.list.iter().map(Bytes::len).sum()))
 }
 
 /// Adds a frame at the end, a copy of size bytes at data. Result: 0, or -1 on failure. data may be NULL only if size is
 /// 0: an empty frame. NULL for self is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_addmem(this: *mut mdmsg_t, data: *const c_void, size: usize) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
+    guard_message(this, |message| {
         // SAFETY: memory of that size, as the header demands.
         let frame = Bytes::copy_from_slice(unsafe { bytes(data, size) }?);
-        exclusive(message)?.list.push_back(frame);
+        message.list.push_back(frame);
         Ok(0)
     })
 }
@@ -128,10 +149,10 @@ pub unsafe extern "C" fn mdmsg_addmem(this: *mut mdmsg_t, data: *const c_void, s
 /// is 0: an empty frame. NULL for self is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_pushmem(this: *mut mdmsg_t, data: *const c_void, size: usize) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
+    guard_message(this, |message| {
         // SAFETY: memory of that size, as the header demands.
         let frame = Bytes::copy_from_slice(unsafe { bytes(data, size) }?);
-        exclusive(message)?.list.push_front(frame);
+        message.list.push_front(frame);
         Ok(0)
     })
 }
@@ -140,10 +161,10 @@ pub unsafe extern "C" fn mdmsg_pushmem(this: *mut mdmsg_t, data: *const c_void, 
 /// MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_addstr(this: *mut mdmsg_t, string: *const c_char) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
+    guard_message(this, |message| {
         // SAFETY: a string or NULL, as the header demands.
         let frame = Bytes::copy_from_slice(unsafe { text_bytes(string) }?);
-        exclusive(message)?.list.push_back(frame);
+        message.list.push_back(frame);
         Ok(0)
     })
 }
@@ -152,10 +173,10 @@ pub unsafe extern "C" fn mdmsg_addstr(this: *mut mdmsg_t, string: *const c_char)
 /// is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_pushstr(this: *mut mdmsg_t, string: *const c_char) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
+    guard_message(this, |message| {
         // SAFETY: a string or NULL, as the header demands.
         let frame = Bytes::copy_from_slice(unsafe { text_bytes(string) }?);
-        exclusive(message)?.list.push_front(frame);
+        message.list.push_front(frame);
         Ok(0)
     })
 }
@@ -165,11 +186,10 @@ pub unsafe extern "C" fn mdmsg_pushstr(this: *mut mdmsg_t, string: *const c_char
 /// itself, is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_append(this: *mut mdmsg_t, frames_p: *mut *mut mdmsg_t) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
-        let mut own = exclusive(message)?;
+    guard_message(this, |message| {
         // SAFETY: a place for a handle or NULL, as the header demands.
         let more = unsafe { take_other(this, frames_p) }?;
-        own.list.append(more.into());
+        message.list.append(more.into());
         Ok(0)
     })
 }
@@ -179,12 +199,11 @@ pub unsafe extern "C" fn mdmsg_append(this: *mut mdmsg_t, frames_p: *mut *mut md
 /// any argument, or self itself, is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_prepend(this: *mut mdmsg_t, frames_p: *mut *mut mdmsg_t) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
-        let mut own = exclusive(message)?;
+    guard_message(this, |message| {
         // SAFETY: a place for a handle or NULL, as the header demands.
         let more = unsafe { take_other(this, frames_p) }?;
-        let rest = std::mem::replace(&mut own.list, more.into());
-        own.list.append(rest);
+        let rest = std::mem::replace(&mut message.list, more.into());
+        message.list.append(rest);
         Ok(0)
     })
 }
@@ -193,8 +212,8 @@ pub unsafe extern "C" fn mdmsg_prepend(this: *mut mdmsg_t, frames_p: *mut *mut m
 /// MD_EINVAL). Ownership: the caller's.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_pop(this: *mut mdmsg_t) -> *mut mdmsg_t {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
-        let first = exclusive(message)?.list.pop_front();
+    guard_message(this, |message| {
+        let first = message.list.pop_front();
         Ok(first.map_or(std::ptr::null_mut(), |frame| give(Message::from(frame))))
     })
 }
@@ -204,8 +223,7 @@ pub extern "C" fn mdmsg_pop(this: *mut mdmsg_t) -> *mut mdmsg_t {
 /// to end there: read such frames with mdmsg_frame.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_popstr(this: *mut mdmsg_t) -> *mut c_char {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
-        let mut message = exclusive(message)?;
+    guard_message(this, |message| {
         let copy = message.list.front().map_or(Ok(std::ptr::null_mut()), |frame| duplicate(frame))?;
         message.list.pop_front();
         Ok(copy)
@@ -222,10 +240,9 @@ pub unsafe extern "C" fn mdmsg_frame(
     data_p: *mut *const c_void,
     size_p: *mut usize,
 ) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
+    guard_message(this, |message| {
         // SAFETY: places for the results or NULL, as the header demands.
         let (data, size) = unsafe { (place(data_p, "data_p")?, place(size_p, "size_p")?) };
-        let message = exclusive(message)?;
         let frame = message.frame(index)?;
         (*data, *size) = (frame.as_ptr().cast(), frame.len());
         Ok(0)
@@ -236,10 +253,9 @@ pub unsafe extern "C" fn mdmsg_frame(
 /// if there is none, or on failure (NULL for any argument is MD_EINVAL). Ownership: as mdmsg_frame.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_first(this: *mut mdmsg_t, size_p: *mut usize) -> *const c_void {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
+    guard_message(this, |message| {
         // SAFETY: a place for the result or NULL, as the header demands.
         let size = unsafe { place(size_p, "size_p") }?;
-        let mut message = exclusive(message)?;
         message.cursor = 0;
         Ok(message.step(size))
     })
@@ -250,10 +266,10 @@ pub unsafe extern "C" fn mdmsg_first(this: *mut mdmsg_t, size_p: *mut usize) -> 
 /// mdmsg_frame.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_next(this: *mut mdmsg_t, size_p: *mut usize) -> *const c_void {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
+    guard_message(this, |message| {
         // SAFETY: a place for the result or NULL, as the header demands.
         let size = unsafe { place(size_p, "size_p") }?;
-        Ok(exclusive(message)?.step(size))
+        Ok(message.step(size))
     })
 }
 
@@ -261,17 +277,17 @@ pub unsafe extern "C" fn mdmsg_next(this: *mut mdmsg_t, size_p: *mut usize) -> *
 /// MD_EINVAL past the last frame and for NULL. Ownership: the caller's, who ends it with free().
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_strframe(this: *mut mdmsg_t, index: usize) -> *mut c_char {
-    guard_on(this, |message: &Arc<Mutex<Body>>| duplicate(exclusive(message)?.frame(index)?))
+    guard_message(this, |message| duplicate(message.frame(index)?))
 }
 
 /// Compares the frame at index, counted from 0, with a string. Result: 1 if they have the same bytes, 0 if not, -1 on
 /// failure: MD_EINVAL past the last frame and for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_streq(this: *mut mdmsg_t, index: usize, string: *const c_char) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
+    guard_message(this, |message| {
         // SAFETY: a string or NULL, as the header demands.
         let expected = unsafe { text_bytes(string) }?;
-        Ok(c_int::from(exclusive(message)?.frame(index)?[..] == *expected))
+        Ok(c_int::from(message.frame(index)?[..] == *expected))
     })
 }
 
@@ -279,11 +295,7 @@ pub unsafe extern "C" fn mdmsg_streq(this: *mut mdmsg_t, index: usize, string: *
 /// (NULL for any argument is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_eq(this: *mut mdmsg_t, other: *mut mdmsg_t) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
-        let other_message = registry::get::<Mutex<Body>>(other)?;
-        let list = exclusive(message)?.list.clone();
-        Ok(c_int::from(list == exclusive(&other_message)?.list))
-    })
+    guard_message(this, |message| Ok(c_int::from(other == this || message.list == places::hold(other)?.list)))
 }
 
 /// Puts an address in front: the frames of *address_p and an empty frame, which is how envelopes of ZeroMQ look. Result:
@@ -291,13 +303,12 @@ pub extern "C" fn mdmsg_eq(this: *mut mdmsg_t, other: *mut mdmsg_t) -> c_int {
 /// argument, or self itself, is MD_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdmsg_wrap(this: *mut mdmsg_t, address_p: *mut *mut mdmsg_t) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
-        let mut own = exclusive(message)?;
+    guard_message(this, |message| {
         // SAFETY: a place for a handle or NULL, as the header demands.
         let address = unsafe { take_other(this, address_p) }?;
-        own.list.push_front(Bytes::new());
-        let rest = std::mem::replace(&mut own.list, address.into());
-        own.list.append(rest);
+        message.list.push_front(Bytes::new());
+        let rest = std::mem::replace(&mut message.list, address.into());
+        message.list.append(rest);
         Ok(0)
     })
 }
@@ -306,8 +317,7 @@ pub unsafe extern "C" fn mdmsg_wrap(this: *mut mdmsg_t, address_p: *mut *mut mdm
 /// there is none, or on failure (NULL is MD_EINVAL). Ownership: the caller's.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_unwrap(this: *mut mdmsg_t) -> *mut mdmsg_t {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
-        let mut message = exclusive(message)?;
+    guard_message(this, |message| {
         let Some(first) = message.list.pop_front() else { return Ok(std::ptr::null_mut()) };
         if message.list.front().is_some_and(Bytes::is_empty) {
             message.list.pop_front();
@@ -327,12 +337,12 @@ pub unsafe extern "C" fn mdmsg_set_property(
     data: *const c_void,
     size: usize,
 ) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
+    guard_message(this, |message| {
         // SAFETY: a string and memory of that size, or NULL, as the header demands.
         let (name, value) = unsafe { (text(name, "name")?, bytes(data, size)?) };
-        let mut body = exclusive(message)?;
-        body.properties.set(name, value)?;
-        body.names.clear();
+        let beside = message.beside.get_or_insert_default();
+        beside.properties.set(name, value)?;
+        beside.names.clear();
         Ok(0)
     })
 }
@@ -347,11 +357,10 @@ pub unsafe extern "C" fn mdmsg_property(
     data_p: *mut *const c_void,
     size_p: *mut usize,
 ) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
+    guard_message(this, |message| {
         // SAFETY: a string and places for the results, or NULL, as the header demands.
         let (name, data, size) = unsafe { (text(name, "name")?, place(data_p, "data_p")?, place(size_p, "size_p")?) };
-        let body = exclusive(message)?;
-        let value = body.properties.get(name);
+        let value = message.beside.as_ref().and_then(|beside| beside.properties.get(name));
         (*data, *size) = value.map_or((std::ptr::null(), 0), |value| (value.as_ptr().cast(), value.len()));
         Ok(c_int::from(value.is_some()))
     })
@@ -367,14 +376,12 @@ pub unsafe extern "C" fn mdmsg_property_at(
     data_p: *mut *const c_void,
     size_p: *mut usize,
 ) -> c_int {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
+    guard_message(this, |message| {
         // SAFETY: places for the results or NULL, as the header demands.
         let (name, data, size) =
             unsafe { (place(name_p, "name_p")?, place(data_p, "data_p")?, place(size_p, "size_p")?) };
-        let mut body = exclusive(message)?;
-        body.name_properties();
-        let (Some(known), Some((_, value))) = (body.names.get(index), body.properties.iter().nth(index)) else {
-            return Err(invalid(format!("property {index} of a message of {} properties", body.names.len())));
+        let Some((known, value)) = message.beside.as_mut().and_then(|beside| beside.named(index)) else {
+            return Err(invalid(format!("property {index} of a message of {} properties", message.properties())));
         };
         (*name, *data, *size) = (known.as_ptr(), value.as_ptr().cast(), value.len());
         Ok(0)
@@ -384,15 +391,15 @@ pub unsafe extern "C" fn mdmsg_property_at(
 /// Result: the number of properties; 0 on failure, too (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_properties(this: *mut mdmsg_t) -> usize {
-    guard_on(this, |message: &Arc<Mutex<Body>>| Ok(exclusive(message)?.properties.len()))
+    guard_message(this, |message| Ok(message.properties()))
 }
 
 /// Writes the frames to standard error, one line each: the length, then text, or hexadecimal digits if it is none. Long
 /// frames are cut. NULL sets md_errno to MD_EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdmsg_dump(this: *mut mdmsg_t) {
-    guard_on(this, |message: &Arc<Mutex<Body>>| {
-        let lines: String = exclusive(message)?.list.iter().map(line).collect();
+    guard_message(this, |message| {
+        let lines: String = message.list.iter().map(line).collect();
         // A closed standard error is no reason to fail.
         let _ = write!(std::io::stderr().lock(), "--------------------------------------\n{lines}");
         Ok(())
@@ -409,18 +416,45 @@ pub extern "C" fn mdmsg_print(this: *mut mdmsg_t) {
 }
 
 impl From<Message> for Body {
+    #[inline]
     fn from(message: Message) -> Self {
-        let properties = message.properties().clone();
-        Body { list: message.into(), cursor: 0, properties, names: Vec::new() }
+        let properties = message.properties();
+        let beside = (!properties.is_empty()).then(|| Box::new(Beside::from(properties)));
+        Body { list: message.into(), cursor: 0, beside }
+    }
+}
+
+impl From<Body> for Message {
+    #[inline]
+    fn from(body: Body) -> Self {
+        let message = Message::from(body.list);
+        match body.beside {
+            Some(beside) => message.with_properties(beside.properties),
+            None => message,
+        }
+    }
+}
+
+impl From<&Properties> for Beside {
+    fn from(properties: &Properties) -> Self {
+        Beside { properties: properties.clone(), names: Vec::new() }
+    }
+}
+
+impl Beside {
+    /// The property at `index`, with its name as C reads it.
+    fn named(&mut self, index: usize) -> Option<(&CString, &[u8])> {
+        if self.names.is_empty() {
+            self.names = self.properties.iter().map(|(name, _)| c_string(name)).collect();
+        }
+        Some((self.names.get(index)?, self.properties.iter().nth(index)?.1))
     }
 }
 
 impl Body {
-    /// Has the names of the properties as C reads them.
-    fn name_properties(&mut self) {
-        if self.names.is_empty() {
-            self.names = self.properties.iter().map(|(name, _)| c_string(name)).collect();
-        }
+    /// The number of properties.
+    fn properties(&self) -> usize {
+        self.beside.as_ref().map_or(0, |beside| beside.properties.len())
     }
 
     fn frame(&self, index: usize) -> Result<&Bytes> {
@@ -454,10 +488,6 @@ fn line(frame: &Bytes) -> String {
     }
     line.push_str(if part.len() < frame.len() { "...\n" } else { "\n" });
     line
-}
-
-fn exclusive(message: &Arc<Mutex<Body>>) -> Result<MutexGuard<'_, Body>> {
-    registry::exclusive::<Mutex<Body>, _>(message)
 }
 
 /// # Safety

@@ -2,7 +2,7 @@
 //!
 //! A token names a place in a table and the how-manieth handle that the place has had, with the type in its low bits. So it
 //! is never given twice, and a NULL, a stale copy of a destroyed handle, a handle of another type and a stray pointer are
-//! told apart; none of them is dereferenced.
+//! told apart; none of them is dereferenced. Messages have [`places`] of their own.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -12,13 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, TryLockError};
 
 use majordomo::{Error, ErrorKind, Result};
 
+use crate::message::Body;
+use crate::places::{self, Common};
+
 /// The type names by tag; a tag is an index into this.
 const NAMES: [&str; 8] = ["", "mdmsg_t", "mdcli_t", "mdcli_async_t", "mdwrk_t", "mdwrk_async_t", "mdreq_t", "mdbrk_t"];
-const TAG_BITS: u32 = 4;
+pub(crate) const TAG_BITS: u32 = 4;
 const SHARD_BITS: u32 = 4;
 const SHARD_COUNT: usize = 1 << SHARD_BITS;
 /// Of a place in its shard; what is above them counts the place's handles.
-const PLACE_BITS: u32 = 24;
+pub(crate) const PLACE_BITS: u32 = 24;
 const MOST_USES: usize = usize::MAX >> (TAG_BITS + SHARD_BITS + PLACE_BITS);
 const _: () = assert!(usize::BITS == 64, "a token has no room for what it counts");
 
@@ -28,8 +31,6 @@ pub(crate) trait Handle: Any + Send + Sync {
     type Opaque;
     /// Index of the type's name in [`NAMES`].
     const TAG: usize;
-    /// Whether the handle still works in a child process. A message is mere memory; what has sockets does not.
-    const SURVIVES_FORK: bool = false;
 
     /// Notes how the last call ended.
     fn set_errno(&self, _number: c_int) {}
@@ -43,8 +44,9 @@ struct Entry {
 }
 
 impl Entry {
-    fn is_foreign<H: Handle>(&self) -> bool {
-        !H::SURVIVES_FORK && self.forks != FORKS.load(Ordering::Relaxed)
+    /// Whether it is from before a fork: what has sockets does not work in a child process.
+    fn is_foreign(&self) -> bool {
+        self.forks != FORKS.load(Ordering::Relaxed)
     }
 }
 
@@ -115,8 +117,7 @@ static FORKS: AtomicUsize = AtomicUsize::new(0);
 
 /// Gives out a handle of `object`.
 pub(crate) fn insert<H: Handle>(object: H) -> *mut H::Opaque {
-    static HOOKS: Once = Once::new();
-    HOOKS.call_once(watch_forks);
+    notice_forks();
     let shard = NEXT.fetch_add(1, Ordering::Relaxed) % SHARD_COUNT;
     let forks = FORKS.load(Ordering::Relaxed);
     let token = lock_shard(shard).insert(shard, H::TAG, Arc::new(object), forks);
@@ -128,7 +129,7 @@ pub(crate) fn get<H: Handle>(handle: *mut H::Opaque) -> Result<Arc<H>> {
     let token = check::<H>(handle)?;
     let shard = lock(token);
     let entry = shard.get(token).ok_or_else(destroyed::<H>)?;
-    if entry.is_foreign::<H>() {
+    if entry.is_foreign() {
         return Err(Error::new(
             ErrorKind::Closed,
             format!("this {} was made before a fork; make a new one", name::<H>()),
@@ -142,20 +143,19 @@ pub(crate) fn get<H: Handle>(handle: *mut H::Opaque) -> Result<Arc<H>> {
 pub(crate) fn remove<H: Handle>(handle: *mut H::Opaque) -> Result<Option<Arc<H>>> {
     let token = check::<H>(handle)?;
     let entry = lock(token).remove(token).ok_or_else(destroyed::<H>)?;
-    if entry.is_foreign::<H>() { Ok(None) } else { downcast(entry.object).map(Some) }
+    if entry.is_foreign() { Ok(None) } else { downcast(entry.object).map(Some) }
 }
 
 /// How many handles have been given out and not destroyed.
 pub(crate) fn live() -> usize {
-    SHARDS.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    let others: usize = SHARDS.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum();
+    others + places::live()
 }
 
 /// Locks what belongs to a handle for one call; `Busy` where another thread has it.
 pub(crate) fn exclusive<'a, H: Handle, T>(state: &'a Mutex<T>) -> Result<MutexGuard<'a, T>> {
     state.try_lock().map_err(|refused| match refused {
-        TryLockError::WouldBlock => {
-            Error::new(ErrorKind::Busy, format!("this {} is in use by another thread", name::<H>()))
-        }
+        TryLockError::WouldBlock => busy::<H>(),
         TryLockError::Poisoned(_) => Error::new(
             ErrorKind::Internal,
             format!("an earlier call on this {} failed inside the library; destroy it", name::<H>()),
@@ -168,20 +168,32 @@ pub(crate) fn name<H: Handle>() -> &'static str {
     NAMES[H::TAG]
 }
 
-fn check<H: Handle>(handle: *mut H::Opaque) -> Result<usize> {
+/// The token in place of which C has a handle, if it is of the right type.
+#[inline]
+pub(crate) fn check<H: Handle>(handle: *mut H::Opaque) -> Result<usize> {
     let token = handle.addr();
-    if token == 0 {
-        return Err(invalid(format!("NULL was given in place of a {} *", name::<H>())));
-    }
-    let tag = token & ((1 << TAG_BITS) - 1);
-    if tag == H::TAG {
-        return Ok(token);
-    }
-    let given = NAMES.get(tag).filter(|_| lock(token).get(token).is_some()).unwrap_or(&"something that is no handle");
-    Err(invalid(format!("{given} was given in place of a {} *", name::<H>())))
+    if token & ((1 << TAG_BITS) - 1) == H::TAG { Ok(token) } else { Err(mistaken(token, name::<H>())) }
 }
 
-fn destroyed<H: Handle>() -> Error {
+#[cold]
+fn mistaken(token: usize, wanted: &str) -> Error {
+    let tag = token & ((1 << TAG_BITS) - 1);
+    let is_live = || if tag == Body::TAG { places::has(token) } else { lock(token).get(token).is_some() };
+    let given = match NAMES.get(tag).filter(|_| is_live()) {
+        Some(name) => name,
+        None if token == 0 => "NULL",
+        None => "something that is no handle",
+    };
+    invalid(format!("{given} was given in place of a {wanted} *"))
+}
+
+#[cold]
+pub(crate) fn busy<H: Handle>() -> Error {
+    Error::new(ErrorKind::Busy, format!("this {} is in use by another thread", name::<H>()))
+}
+
+#[cold]
+pub(crate) fn destroyed<H: Handle>() -> Error {
     Error::new(ErrorKind::Closed, format!("this {} has been destroyed, or never existed", name::<H>()))
 }
 
@@ -202,15 +214,24 @@ fn lock_shard(shard: usize) -> MutexGuard<'static, Shard> {
     SHARDS[shard].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+type Tables = (Vec<MutexGuard<'static, Shard>>, MutexGuard<'static, Common>);
+
 thread_local! {
-    /// The shards, held across a fork by the thread that forks, so that no other thread's lock is copied into the child.
-    static HELD: RefCell<Vec<MutexGuard<'static, Shard>>> = const { RefCell::new(Vec::new()) };
+    /// All tables, held across a fork by the thread that forks, so that no other thread's lock is copied into the child.
+    static HELD: RefCell<Option<Tables>> = const { RefCell::new(None) };
+}
+
+/// Has forks noticed from now on.
+pub(crate) fn notice_forks() {
+    static HOOKS: Once = Once::new();
+    HOOKS.call_once(watch_forks);
 }
 
 fn watch_forks() {
     extern "C" fn prepare() {
-        let held = SHARDS.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner)).collect();
-        let _ = HELD.try_with(|cell| cell.replace(held));
+        let shards = SHARDS.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+        let held = (shards, places::common());
+        let _ = HELD.try_with(|cell| cell.replace(Some(held)));
     }
     extern "C" fn parent() {
         let _ = HELD.try_with(|cell| cell.take());

@@ -239,8 +239,8 @@ pub unsafe extern "C" fn mdwrk_recv(this: *mut mdwrk_t, reply_p: *mut *mut mdmsg
         state.current = None;
         let worker = session.registered(&mut state)?;
         let request = worker.recv_with(state.patience, &mut until_signal)?;
-        let request = request.ok_or_else(|| Error::new(ErrorKind::Timeout, "no request came in time"))?;
-        let body = request.body().clone();
+        let mut request = request.ok_or_else(|| Error::new(ErrorKind::Timeout, "no request came in time"))?;
+        let body = request.take_body();
         state.current = Some(request);
         Ok(message::give(body))
     })

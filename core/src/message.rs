@@ -36,7 +36,14 @@ impl Message {
         Message { frames: frames.into(), properties: Properties::new() }
     }
 
+    /// A message of what it consists of.
+    #[inline]
+    pub(crate) fn from_parts(frames: SmallVec<[Bytes; 1]>, properties: Properties) -> Self {
+        Message { frames, properties }
+    }
+
     /// The same message with these properties in the place of those it had.
+    #[inline]
     #[must_use]
     pub fn with_properties(mut self, properties: Properties) -> Self {
         self.properties = properties;
@@ -44,6 +51,7 @@ impl Message {
     }
 
     /// What travels beside the frames.
+    #[inline]
     pub fn properties(&self) -> &Properties {
         &self.properties
     }
@@ -83,6 +91,15 @@ impl Message {
         self.frames.into_vec()
     }
 
+    /// The frame of a message that has just one, without its properties; any other message as it was.
+    ///
+    /// # Errors
+    /// The message, if it has no frame or several.
+    #[inline]
+    pub fn into_single(mut self) -> Result<Bytes, Message> {
+        if self.frames.len() > 1 { Err(self) } else { self.frames.pop().ok_or(self) }
+    }
+
     /// The sum of the frames' lengths in bytes.
     pub fn byte_len(&self) -> usize {
         self.frames.iter().map(Bytes::len).sum()
@@ -105,6 +122,7 @@ impl IntoIterator for Message {
     type Item = Bytes;
     type IntoIter = smallvec::IntoIter<[Bytes; 1]>;
 
+    #[inline]
     fn into_iter(self) -> Self::IntoIter {
         self.frames.into_iter()
     }
@@ -147,6 +165,7 @@ impl From<Vec<u8>> for Message {
 }
 
 impl From<Bytes> for Message {
+    #[inline]
     fn from(bytes: Bytes) -> Self {
         Message { frames: smallvec![bytes], properties: Properties::new() }
     }

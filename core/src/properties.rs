@@ -44,6 +44,7 @@ impl Properties {
     }
 
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.block.is_empty()
     }

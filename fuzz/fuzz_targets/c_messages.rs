@@ -58,10 +58,17 @@ impl World {
 
     unsafe fn call(&mut self, input: &mut Input<'_>) {
         match input.u8() % 32 {
-            0 | 1 => {
+            0 => {
                 let message = mdmsg_new();
                 assert!(!message.is_null());
                 self.add(message, []);
+            }
+            1 => {
+                let (data, size, bytes) = memory(input);
+                // SAFETY: memory of that size, or NULL, or a size that no memory has.
+                let message = unsafe { mdmsg_new_mem(data, size) };
+                assert_eq!(message.is_null(), size != bytes.len());
+                self.add(message, [bytes.to_vec()]);
             }
             2 => {
                 let other = self.other;

@@ -16,6 +16,20 @@ static void a_new_message_has_no_frames (void)
     CHECK (message == NULL);
 }
 
+static void a_message_of_one_frame_is_a_copy_of_it (void)
+{
+    char memory[] = "before";
+    mdmsg_t *message = mdmsg_new_mem (memory, 6), *empty = mdmsg_new_mem (NULL, 0);
+    memcpy (memory, "after!", 6);
+    CHECK (mdmsg_size (message) == 1 && mdmsg_streq (message, 0, "before") == 1);
+    CHECK (mdmsg_size (empty) == 1 && mdmsg_content_size (empty) == 0);
+    CHECK (mdmsg_addstr (message, "more") == 0 && mdmsg_size (message) == 2);
+    CHECK (mdmsg_new_mem ("x", (size_t) -1) == NULL);
+    CHECK_ERRNO (MD_EINVAL);
+    mdmsg_destroy (&empty);
+    mdmsg_destroy (&message);
+}
+
 static void frames_keep_their_order_and_their_bytes (void)
 {
     static const char binary[] = {'\0', '\xff', 'x', '\0'};
@@ -163,6 +177,7 @@ static void a_message_can_be_printed (void)
 int main (void)
 {
     RUN (a_new_message_has_no_frames);
+    RUN (a_message_of_one_frame_is_a_copy_of_it);
     RUN (frames_keep_their_order_and_their_bytes);
     RUN (first_and_next_walk_over_all_frames);
     RUN (popping_takes_frames_from_the_front);

@@ -62,6 +62,7 @@ static void null_is_an_error_in_every_library_function (void)
 static void null_is_an_error_in_every_message_function (void)
 {
     NULL_VOID (mdmsg_destroy, self_p, mdmsg_destroy (NULL));
+    NULL_CASE (mdmsg_new_mem, data, mdmsg_new_mem (NULL, 1) == NULL);
     NULL_CASE (mdmsg_dup, self, mdmsg_dup (NULL) == NULL);
     NULL_CASE (mdmsg_size, self, mdmsg_size (NULL) == 0);
     NULL_CASE (mdmsg_content_size, self, mdmsg_content_size (NULL) == 0);

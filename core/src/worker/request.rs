@@ -60,6 +60,11 @@ impl Request {
         &self.delivered.body
     }
 
+    /// Takes the body out, for a handler that passes it on: [`Request::body`] is empty from then on.
+    pub fn take_body(&mut self) -> Message {
+        std::mem::take(&mut self.delivered.body)
+    }
+
     /// What the client sent beside the body: the properties of [`Request::body`].
     pub fn properties(&self) -> &Properties {
         self.delivered.body.properties()

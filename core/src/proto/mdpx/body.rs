@@ -60,7 +60,7 @@ impl Layout {
                 frames.push(header.split_to(length));
             }
         }
-        Message::from_iter(frames).with_properties(properties)
+        Message::from_parts(frames, properties)
     }
 }
 

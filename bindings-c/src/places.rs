@@ -1,0 +1,304 @@
+//! Where messages are: places that never move, each found by its token and entered without a lock.
+//!
+//! Messages come and go by the million, so they do not pass through the [`registry`]'s tables. A place holds its message
+//! itself, and its one word is the token, the lock and the mark of an empty place at once: who enters replaces the token
+//! that C has given by the same with [`BUSY`]. So a call costs one atomic exchange and no allocation, and a token that is
+//! stale or made up finds another word. Empty places wait in a small stock of each thread, the others in one for all.
+
+use std::cell::{RefCell, UnsafeCell};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use majordomo::Result;
+
+use crate::message::{Body, mdmsg_t};
+use crate::registry::{self, Handle, PLACE_BITS, TAG_BITS};
+
+/// In the word of a place while a call is in it. No tag has this bit.
+const BUSY: usize = 1 << (TAG_BITS - 1);
+const TAG_MASK: usize = (1 << TAG_BITS) - 1;
+/// One use of a place, in its word.
+const USE: usize = 1 << (PLACE_BITS + TAG_BITS);
+/// Places are made so many at a time.
+const CHUNK_BITS: u32 = 10;
+const CHUNK: usize = 1 << CHUNK_BITS;
+const CHUNK_COUNT: usize = 1 << (PLACE_BITS - CHUNK_BITS);
+/// Empty places that a thread keeps.
+const STOCK: usize = 64;
+
+/// One cache line.
+#[repr(align(64))]
+struct Place {
+    /// The token of its message, with [`BUSY`] during a call; without a message the last token without its tag.
+    word: AtomicUsize,
+    body: UnsafeCell<Body>,
+}
+
+const _: () = assert!(size_of::<Place>() == 64, "a message has outgrown its cache line");
+
+// SAFETY: the body belongs to the thread that has put BUSY into the word, or has taken the empty place out of a stock.
+unsafe impl Sync for Place {}
+
+static CHUNKS: [OnceLock<Box<[Place]>>; CHUNK_COUNT] = [const { OnceLock::new() }; CHUNK_COUNT];
+
+/// Empty places for all threads.
+pub(crate) struct Common {
+    empty: Vec<usize>,
+    /// How many places there are.
+    made: usize,
+}
+
+static COMMON: Mutex<Common> = Mutex::new(Common { empty: Vec::new(), made: 0 });
+
+/// The empty places of one thread.
+struct Stock {
+    places: [usize; STOCK],
+    count: usize,
+}
+
+thread_local! {
+    static OWN: RefCell<Stock> = const { RefCell::new(Stock { places: [0; STOCK], count: 0 }) };
+}
+
+/// A message that a call has to itself.
+pub(crate) struct Held {
+    place: &'static Place,
+    token: usize,
+}
+
+/// A handle of `body`.
+pub(crate) fn insert(body: Body) -> *mut mdmsg_t {
+    // A thread that is being torn down has no stock any more.
+    let at = OWN.try_with(|own| own.borrow_mut().take()).unwrap_or_else(|_| common().take());
+    let Some(place) = find(at) else { out_of_places() };
+    // SAFETY: the place was in a stock: nobody else uses it, no token leads to it, and what is in it holds nothing.
+    unsafe { place.body.get().write(body) };
+    let token = (place.word.load(Ordering::Relaxed) + USE) | Body::TAG;
+    place.word.store(token, Ordering::Release);
+    std::ptr::without_provenance_mut(token)
+}
+
+/// The message of a handle, for one call.
+///
+/// # Errors
+/// `InvalidArgument` for what is no message's handle, `Closed` for one that is gone, `Busy` while another thread has it.
+pub(crate) fn hold(message: *mut mdmsg_t) -> Result<Held> {
+    let token = registry::check::<Body>(message)?;
+    let place = find(place_of(token)).ok_or_else(registry::destroyed::<Body>)?;
+    match place.word.compare_exchange(token, token | BUSY, Ordering::Acquire, Ordering::Relaxed) {
+        Ok(_) => Ok(Held { place, token }),
+        Err(word) if word == token | BUSY => Err(registry::busy::<Body>()),
+        Err(_) => Err(registry::destroyed::<Body>()),
+    }
+}
+
+/// Whether this is the token of a message.
+pub(crate) fn has(token: usize) -> bool {
+    find(place_of(token)).is_some_and(|place| place.word.load(Ordering::Relaxed) & !BUSY == token)
+}
+
+/// How many messages there are.
+pub(crate) fn live() -> usize {
+    let made = common().made;
+    let words = (0..made).filter_map(find).map(|place| place.word.load(Ordering::Relaxed));
+    words.filter(|word| word & TAG_MASK != 0).count()
+}
+
+/// The stock of all threads, locked.
+pub(crate) fn common() -> MutexGuard<'static, Common> {
+    // Nothing panics between two changes of it.
+    COMMON.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Held {
+    /// Takes the message out of its place; the handle is gone.
+    pub(crate) fn take(mut self) -> Body {
+        let body = std::mem::take(&mut *self);
+        self.place.word.store(self.token & !TAG_MASK, Ordering::Release);
+        // A place whose numbers are used up stays empty.
+        if self.token < usize::MAX - USE {
+            let at = place_of(self.token);
+            let kept = OWN.try_with(|own| own.borrow_mut().put(at));
+            if kept.is_err() {
+                common().empty.push(at);
+            }
+        }
+        std::mem::forget(self);
+        body
+    }
+}
+
+impl Deref for Held {
+    type Target = Body;
+
+    fn deref(&self) -> &Body {
+        // SAFETY: this call has put BUSY into the word.
+        unsafe { &*self.place.body.get() }
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Body {
+        // SAFETY: this call has put BUSY into the word, and `self` is borrowed alone.
+        unsafe { &mut *self.place.body.get() }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.place.word.store(self.token, Ordering::Release);
+    }
+}
+
+impl Common {
+    fn take(&mut self) -> usize {
+        if let Some(at) = self.empty.pop() {
+            return at;
+        }
+        let at = self.made;
+        let Some(chunk) = CHUNKS.get(at >> CHUNK_BITS) else { out_of_places() };
+        chunk.get_or_init(|| {
+            registry::notice_forks();
+            let place = |at: usize| Place { word: AtomicUsize::new(at << TAG_BITS), body: UnsafeCell::default() };
+            (at..at + CHUNK).map(place).collect()
+        });
+        self.made += 1;
+        at
+    }
+}
+
+impl Stock {
+    fn take(&mut self) -> usize {
+        if self.count == 0 {
+            let mut common = common();
+            while self.count < STOCK / 2 {
+                self.places[self.count] = common.take();
+                self.count += 1;
+            }
+        }
+        self.count -= 1;
+        self.places[self.count]
+    }
+
+    fn put(&mut self, at: usize) {
+        if self.count == STOCK {
+            self.count = STOCK / 2;
+            common().empty.extend_from_slice(&self.places[self.count..]);
+        }
+        self.places[self.count] = at;
+        self.count += 1;
+    }
+}
+
+impl Drop for Stock {
+    fn drop(&mut self) {
+        common().empty.extend_from_slice(&self.places[..self.count]);
+    }
+}
+
+fn place_of(token: usize) -> usize {
+    (token >> TAG_BITS) & ((1 << PLACE_BITS) - 1)
+}
+
+fn find(at: usize) -> Option<&'static Place> {
+    CHUNKS.get(at >> CHUNK_BITS)?.get()?.get(at & (CHUNK - 1))
+}
+
+#[cold]
+#[expect(clippy::panic, reason = "16 million messages are out of memory; the guard makes an error of it")]
+fn out_of_places() -> ! {
+    panic!("there are as many messages as tokens can name")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests may panic")]
+mod tests {
+    use std::sync::{Barrier, mpsc};
+    use std::thread;
+
+    use majordomo::{ErrorKind, Message};
+
+    use super::*;
+
+    fn give(text: String) -> usize {
+        insert(Message::from(text).into()).addr()
+    }
+
+    fn held(token: usize) -> Result<Held> {
+        hold(std::ptr::without_provenance_mut(token))
+    }
+
+    fn take(token: usize) -> Result<Message> {
+        Ok(Message::from(held(token)?.take()))
+    }
+
+    #[test]
+    fn of_many_threads_that_want_a_message_one_gets_it() {
+        const THREADS: usize = 4;
+        for round in 0..500 {
+            let token = give(format!("message {round}"));
+            let start = Barrier::new(THREADS);
+            let got: Vec<_> = thread::scope(|scope| {
+                let begin = || scope.spawn(|| (start.wait(), take(token)).1);
+                let threads: Vec<_> = (0..THREADS).map(|_| begin()).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let (taken, refused): (Vec<_>, Vec<_>) = got.into_iter().partition(Result::is_ok);
+            assert_eq!(taken.len(), 1, "round {round}");
+            assert_eq!(taken[0].as_ref().unwrap()[0], *format!("message {round}").as_bytes());
+            for refusal in refused {
+                assert!(matches!(refusal.unwrap_err().kind(), ErrorKind::Busy | ErrorKind::Closed), "round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_in_a_call_is_busy_and_whole_afterwards() {
+        let token = give("whole".to_owned());
+        let call = held(token).unwrap();
+        assert!(has(token));
+        assert_eq!(held(token).err().map(|error| error.kind()), Some(ErrorKind::Busy));
+        assert_eq!(take(token).map_err(|error| error.kind()), Err(ErrorKind::Busy));
+        drop(call);
+        assert_eq!(take(token).unwrap(), Message::from("whole"));
+        assert!(!has(token));
+        assert_eq!(take(token).map_err(|error| error.kind()), Err(ErrorKind::Closed));
+    }
+
+    #[test]
+    fn tokens_are_never_given_twice_though_places_are() {
+        let mut tokens: Vec<_> = (0..10_000).map(|round| (give(round.to_string()), take)).collect();
+        let made = || common().made;
+        for (round, (token, take)) in tokens.iter().enumerate() {
+            assert_eq!(take(*token).unwrap(), Message::from(round.to_string()));
+        }
+        let before = made();
+        for _ in 0..10_000 {
+            let token = give("again".to_owned());
+            tokens.push((token, take));
+            assert_eq!(take(token).unwrap(), Message::from("again"));
+        }
+        // The other tests of this file take some meanwhile.
+        assert!(made() - before < 1000, "places are used again");
+        let count = tokens.len();
+        tokens.sort_by_key(|(token, _)| *token);
+        tokens.dedup_by_key(|(token, _)| *token);
+        assert_eq!(tokens.len(), count);
+    }
+
+    #[test]
+    fn places_of_messages_that_end_on_another_thread_come_back() {
+        let before = common().made;
+        for _ in 0..20 {
+            let (sender, receiver) = mpsc::sync_channel(64);
+            let ending = thread::spawn(move || receiver.iter().all(|token| take(token).is_ok()));
+            for number in 0..1000 {
+                sender.send(give(number.to_string())).unwrap();
+            }
+            drop(sender);
+            assert!(ending.join().unwrap());
+        }
+        assert!(common().made - before < 12_000, "places of a thread that has ended are lost");
+    }
+}
