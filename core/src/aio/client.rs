@@ -215,7 +215,11 @@ impl Core {
             submitted: Instant::now(),
         };
         let call = Call { asked, caller };
-        Ok(self.queue().push_numbered(|id| Command::Call { client: self.id, id, call }))
+        let command = |id| Command::Call { client: self.id, id, call };
+        Ok(match self.load.is_single() {
+            true => self.queue().push_alone(command),
+            false => self.queue().push_numbered(command),
+        })
     }
 
     /// The service's name, shared with the last request where that asked the same: most clients ask few services, and a
