@@ -19,7 +19,8 @@ const environment = new native.Environment((...told) => {
     const entry = expected.get(token);
     // Nobody waits any more for what was given up.
     if (entry === undefined) continue;
-    const [number, event] = [told[at + 2], told[at + 5]];
+    const number = told[at + 2];
+    const event = told[at + 5];
     if (event === undefined ? number === undefined : event.last) expected.delete(token);
     const failure = event?.failure === undefined ? undefined : fromFailure(event.failure);
     entry.take(event, failure, told[at + 1], number, told[at + 3], told[at + 4]);

@@ -200,6 +200,8 @@ struct Shared {
     drained: bool,
     /// Somebody has woken the I/O thread.
     woken: bool,
+    /// Whether the caller sets a timer.
+    sets: bool,
     /// Something is due at once, and whether the sleep takes account of it.
     due: bool,
     planned: bool,
@@ -237,14 +239,14 @@ impl Shared {
             0 if !self.locked => self.locked = true,
             1 => {
                 self.drained = false;
-                self.due = true;
+                self.due = self.sets;
                 if looks {
                     self.open_mail();
                 }
             }
             2 => self.ask(),
             3 => {
-                self.woken |= self.readable || !self.planned;
+                self.woken |= self.readable || (self.due && !self.planned);
                 self.locked = false;
             }
             _ => return None,
@@ -301,7 +303,8 @@ impl Shared {
 
 #[test]
 fn what_a_caller_does_in_the_io_threads_place_hides_no_message_and_no_timer_from_it() {
-    let mut open = vec![Shared::default(), Shared { drained: true, ..Shared::default() }];
+    let start = |drained, sets| Shared { drained, sets, ..Shared::default() };
+    let mut open = vec![start(false, false), start(true, false), start(false, true), start(true, true)];
     let mut seen = BTreeSet::new();
     while let Some(state) = open.pop() {
         if !seen.insert(state) {
@@ -309,7 +312,7 @@ fn what_a_caller_does_in_the_io_threads_place_hides_no_message_and_no_timer_from
         }
         let steps = [state.network(), state.call(false), state.call(true), state.work()];
         let next: Vec<Shared> = steps.into_iter().flatten().collect();
-        let is_done = state.was_read && state.was_timed;
+        let is_done = state.was_read && (state.was_timed || !state.sets);
         assert!(!next.is_empty() || is_done, "the I/O thread sleeps, and something waits for it: {state:?}");
         open.extend(next);
     }

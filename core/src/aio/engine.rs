@@ -37,7 +37,7 @@ pub(super) struct Io {
 }
 
 impl Io {
-    fn new() -> Io {
+    pub(super) fn new() -> Io {
         Io {
             now: Instant::now(),
             timers: Timers::default(),
