@@ -220,17 +220,16 @@ impl Inboxes {
     fn next(&self, count: usize) -> Vec<Happened> {
         let mut taken = self.taken.borrow_mut();
         let Taken { clients, workers, tasks, connections, rest } = &mut *taken;
-        if rest.is_empty() {
-            self.connections.drain(connections);
-            self.clients.drain(clients);
-            self.workers.drain(workers);
-            self.tasks.drain(tasks);
-            // First: the last event of a worker ends its token.
-            rest.extend(connections.drain(..).map(Happened::Connection));
-            rest.extend(clients.drain(..).map(Happened::Client));
-            rest.extend(workers.drain(..).map(Happened::Worker));
-            rest.extend(tasks.drain(..).map(Happened::Task));
-        }
+        // Always: an inbox rings once, for all that it has when somebody looks.
+        self.connections.drain(connections);
+        self.clients.drain(clients);
+        self.workers.drain(workers);
+        self.tasks.drain(tasks);
+        // First: the last event of a worker ends its token.
+        rest.extend(connections.drain(..).map(Happened::Connection));
+        rest.extend(clients.drain(..).map(Happened::Client));
+        rest.extend(workers.drain(..).map(Happened::Worker));
+        rest.extend(tasks.drain(..).map(Happened::Task));
         let count = rest.len().min(count);
         let next = rest.drain(..count).collect();
         if !rest.is_empty() {
