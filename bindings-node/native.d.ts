@@ -3,14 +3,28 @@
 
 /** Where everything that belongs to one JavaScript environment reports to. */
 export declare class Environment {
-  /** `wake` is called, once for many events, when there is something to `drain`. */
-  constructor(wake: () => unknown)
+  /**
+   * `take` is called with six arguments for each thing that happened, of several in turn: the token; the frames of a reply
+   * or a request, a buffer or a list of them; number, attempt and deadline (see `remaining`) of a worker's request; and an
+   * `Event` where there is more to say. Without one, a reply is the last thing for its token.
+   */
+  constructor(take: (...told: Array<any>) => void)
   /** Keeps the process alive (`true`) or lets it end when nothing else is to be done (`false`). */
   hold(alive: boolean): void
-  /** Takes everything that happened since the last time, in order for each token. */
-  drain(): Array<Event>
   /** Gives up the request known by `token`; nothing happens if it is already answered. */
   cancel(token: number): void
+  /** Milliseconds until a deadline that a worker's request was told with. */
+  remaining(deadline: number): number
+  /** Whether nobody waits any more for the answer to the request with this number of the worker known by `token`. */
+  isCancelled(token: number, number: number): boolean
+  /** Sends the reply to a request, the last part of a streaming one. */
+  reply(token: number, number: number, body: Array<Uint8Array>, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
+  /** Sends a part of the reply; more will follow. */
+  partial(token: number, number: number, body: Array<Uint8Array>, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
+  /** Answers with a failure; where it is `retryable`, another worker gets the request while it has attempts left. */
+  fail(token: number, number: number, code: number, text: string, retryable: boolean): void
+  /** The request was collected: if it is unanswered, it is answered with an error. */
+  abandon(token: number, number: number): void
 }
 
 /** A broker inside this process. */
@@ -32,10 +46,13 @@ export declare class NativeClient {
    * `token`.
    */
   constructor(environment: Environment, token: number, options: ClientOptions)
-  /** Sends a request. Its outcome comes through `environment` under `token`, the parts of a streamed reply joined. */
-  submit(environment: Environment, token: number, service: string, body: Array<Uint8Array>, options: RequestOptions, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
+  /**
+   * Sends a request. Its outcome comes through the client's environment under `token`, the parts of a streamed reply
+   * joined. One that is not `cancellable` cannot be given up.
+   */
+  submit(token: number, service: string, body: Array<Uint8Array>, cancellable: boolean, options?: RequestOptions | undefined | null, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
   /** Sends a request for a reply in parts. */
-  stream(service: string, body: Array<Uint8Array>, options: RequestOptions, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): NativeParts
+  stream(service: string, body: Array<Uint8Array>, options?: RequestOptions | undefined | null, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): NativeParts
   /** Ends the client; requests under way fail with `Closed`. */
   close(): void
 }
@@ -52,26 +69,6 @@ export declare class NativeParts {
   poll(environment: Environment, token: number): Event | null
   /** Gives the request up. */
   cancel(): void
-}
-
-/** A request in the hands of a worker. One that is collected unanswered is answered with an error. */
-export declare class NativeRequest {
-  /** The number that an event of its cancellation names it by. */
-  id(): number
-  /** Which attempt at the request this is, from 1. */
-  attempt(): number
-  /** Milliseconds that the caller still waits; nothing where there is no limit. */
-  remaining(): number | null
-  /** Whether nobody waits for the answer any more. */
-  isCancelled(): boolean
-  /** Whether it is answered. */
-  isAnswered(): boolean
-  /** Sends the reply, the last part of a streaming one. */
-  reply(body: Array<Uint8Array>, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
-  /** Sends a part of the reply; more will follow. */
-  partial(body: Array<Uint8Array>, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
-  /** Answers with a failure; where it is `retryable`, another worker gets the request while it has attempts left. */
-  fail(code: number, text: string, retryable: boolean): void
 }
 
 /** A worker of one service. */
@@ -164,13 +161,14 @@ export interface Connection {
 /** The table of failures. */
 export declare function errorKinds(): Array<Kind>
 
-/** One thing that happened, for the promise or the worker known by `token`. */
+/**
+ * What there is to say of an event besides what other arguments tell; what does not belong to it is left out. Of a part of
+ * a streamed reply it is all.
+ */
 export interface Event {
-  /** The number given with the call. */
-  token: number
   /** Whether nothing more comes for this token. */
   last: boolean
-  /** A reply, a part of one, or the body of `request`. */
+  /** A part of a reply. */
   frames?: Array<Buffer>
   /** Names of the message's properties. */
   names?: Array<string>
@@ -180,8 +178,6 @@ export interface Event {
   cancelled?: number
   /** What happened to a connection. */
   connection?: Connection
-  /** What a worker was given to do. */
-  request?: NativeRequest
   /** What a call on a thread of its own gave. */
   value?: string
   /** Why it failed. */

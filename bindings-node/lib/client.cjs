@@ -7,7 +7,7 @@ const options = require('./options.cjs');
 const { onAbort } = require('./abort.cjs');
 const { MajordomoError, closed, fromFailure, guarded, invalid } = require('./error.cjs');
 const { emit, environment, expect, forget, Hold } = require('./environment.cjs');
-const { carried, frames, received } = require('./message.cjs');
+const { Message, carried, frames, received } = require('./message.cjs');
 
 const making = Symbol('making');
 
@@ -47,13 +47,13 @@ class Client extends EventEmitter {
         hold.release();
         ignoreSignal?.();
       };
-      const token = expect(this.#native, (event, failure) => {
-        end();
+      const token = expect(this.#native, (event, failure, frames) => {
         if (failure) reject(failure);
-        else resolve(received(event));
+        else resolve(received(frames, event));
+        end();
       });
       try {
-        guarded(() => this.#native.submit(environment, token, name, message, checked, names, values));
+        guarded(() => this.#native.submit(token, name, message, signal !== undefined, checked, names, values));
       } catch (error) {
         forget(token);
         throw error;
@@ -93,6 +93,7 @@ class Client extends EventEmitter {
     if (this.#closed) throw closed('client');
     const name = options.serviceName(service);
     const message = frames(body);
+    if (given === undefined && !(body instanceof Message)) return { name, message };
     const { signal, properties, ...checked } = options.checked(options.request, given);
     if (signal?.aborted) throw cancelled(signal.reason);
     const [names, values] = carried(body, properties);
@@ -178,7 +179,7 @@ class Parts {
       if (event.failure) this.#failure = fromFailure(event.failure);
       else if (event.frames) {
         this.#final = event.last;
-        this.#waiting.shift().resolve({ done: false, value: received(event) });
+        this.#waiting.shift().resolve({ done: false, value: received(event.frames, event) });
       }
     }
     if (this.#waiting.length === 0) this.#hold.release();

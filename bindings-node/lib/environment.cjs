@@ -10,13 +10,20 @@ const expected = new Map();
 let nextToken = 1;
 let holds = 0;
 
-const environment = new native.Environment(() => {
-  for (const event of environment.drain()) {
-    const entry = expected.get(event.token);
+/** How many arguments tell of one thing: token, frames, a request's number, attempt and deadline, and an event. */
+const STRIDE = 6;
+
+const environment = new native.Environment((...told) => {
+  for (let at = 0; at < told.length; at += STRIDE) {
+    const token = told[at];
+    const entry = expected.get(token);
     // Nobody waits any more for what was given up.
     if (entry === undefined) continue;
-    if (event.last) expected.delete(event.token);
-    entry.take(event, event.failure === undefined ? undefined : fromFailure(event.failure));
+    const number = told[at + 2];
+    const event = told[at + 5];
+    if (event === undefined ? number === undefined : event.last) expected.delete(token);
+    const failure = event?.failure === undefined ? undefined : fromFailure(event.failure);
+    entry.take(event, failure, told[at + 1], number, told[at + 3], told[at + 4]);
   }
 });
 
@@ -46,7 +53,7 @@ class Hold {
     if (this.#held) return this;
     this.#held = true;
     holds += 1;
-    if (holds === 1) environment.hold(true);
+    if (!alive) keepAlive(true);
     return this;
   }
 
@@ -54,8 +61,26 @@ class Hold {
     if (!this.#held) return;
     this.#held = false;
     holds -= 1;
-    if (holds === 0) environment.hold(false);
+    if (holds === 0) letGo();
   }
+}
+
+/** Whether the native layer keeps the process alive. */
+let alive = false;
+let lettingGo = false;
+
+function keepAlive(wanted) {
+  alive = wanted;
+  environment.hold(wanted);
+}
+
+/** Nothing holds the process; but whoever has got an answer may ask again at once, and then nothing has to change. */
+async function letGo() {
+  if (lettingGo) return;
+  lettingGo = true;
+  for (let turn = 0; turn < 4; turn += 1) await undefined;
+  lettingGo = false;
+  if (holds === 0 && alive) keepAlive(false);
 }
 
 /** A promise for the one event that `start(token)` leads to; `owner` and the process stay alive until it comes. */
@@ -63,9 +88,9 @@ function task(owner, start) {
   return new Promise((resolve, reject) => {
     const hold = new Hold();
     const token = expect(owner, (event, failure) => {
-      hold.release();
       if (failure) reject(failure);
       else resolve(event);
+      hold.release();
     });
     try {
       start(token);

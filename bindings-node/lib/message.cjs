@@ -7,6 +7,7 @@ const { invalid, show } = require('./error.cjs');
 
 /** Where a message keeps its properties, if it has any. */
 const kept = Symbol('properties');
+const nothing = [];
 const none = Object.freeze(Object.create(null));
 
 class Message extends Array {
@@ -46,11 +47,13 @@ function fill(message, buffers) {
   return Object.freeze(message);
 }
 
-/** A message of buffers that nobody else has: those that the native layer made. */
-function received({ frames, names, values }) {
-  const message = Reflect.construct(Array, [], Message);
-  keep(message, names, values);
-  return fill(message, frames);
+/** A message of buffers that nobody else has: those that the native layer made, one or a list of them. */
+function received(frames, event) {
+  const message = Reflect.construct(Array, nothing, Message);
+  if (event !== undefined) keep(message, event.names, event.values);
+  if (Array.isArray(frames)) return fill(message, frames);
+  message[0] = frames;
+  return Object.freeze(message);
 }
 
 /** Gives a message its properties; without a prototype, so that any name can be one. */

@@ -9,8 +9,8 @@ const { ServiceError, guarded, invalid, show } = require('./error.cjs');
 const { emit, environment, expect, forget, Hold } = require('./environment.cjs');
 const { carried, frames, received } = require('./message.cjs');
 
-/** Requests that nobody has any more need no signal. */
-const collected = new FinalizationRegistry(({ signals, id }) => signals.delete(id));
+/** Requests that nobody has any more need no signal, and are answered with a failure if they are unanswered. */
+const collected = new FinalizationRegistry(({ hand, number }) => hand.abandon(number));
 
 class Worker extends EventEmitter {
   #native;
@@ -20,8 +20,7 @@ class Worker extends EventEmitter {
   #ready = [];
   #waiting = [];
   #ended = false;
-  /** For the number of each request in hand whose signal is listened to: the signal's controller. */
-  #signals = new Map();
+  #hand;
   #failure;
   #closed;
 
@@ -44,7 +43,11 @@ class Worker extends EventEmitter {
     });
     // Who does not look at `closed` must not be ended by it.
     this.#closed.catch(() => {});
-    const token = expect(this, (event, failure) => this.#take(event, failure, settle));
+    const token = expect(this, (event, failure, frames, number, attempt, deadline) => {
+      if (number === undefined) this.#told(event, failure, settle);
+      else this.#take(number, new Request(this.#hand, number, received(frames, event), attempt, deadline));
+    });
+    this.#hand = new Hand(token, this.#service);
     try {
       this.#native = guarded(() => new native.NativeWorker(environment, token, checked));
     } catch (error) {
@@ -101,19 +104,19 @@ class Worker extends EventEmitter {
     return this.close();
   }
 
-  #take(event, failure, settle) {
-    if (event.connection) {
-      emit(this, event.connection);
-    } else if (event.cancelled !== undefined) {
-      this.#signals.get(event.cancelled)?.abort();
-    } else if (event.last) {
-      this.#end(failure, settle);
-    } else if (event.request) {
-      const request = new Request(event.request, this.#service, received(event), this.#signals);
-      if (this.#handler) serve(this.#handler, request);
-      else if (this.#waiting.length > 0) this.#waiting.shift().resolve({ done: false, value: request });
-      else this.#ready.push(request);
-    }
+  #told(event, failure, settle) {
+    if (event.connection) emit(this, event.connection);
+    else if (event.cancelled !== undefined) this.#hand.signals.get(event.cancelled)?.abort();
+    else this.#end(failure, settle);
+  }
+
+  #take(number, request) {
+    if (this.#handler && serve(this.#handler, request)) return;
+    // Whoever has it now may forget it.
+    collected.register(request, { hand: this.#hand, number });
+    if (this.#handler) return;
+    if (this.#waiting.length > 0) this.#waiting.shift().resolve({ done: false, value: request });
+    else this.#ready.push(request);
   }
 
   #end(failure, settle) {
@@ -138,23 +141,42 @@ class Worker extends EventEmitter {
   }
 }
 
-class Request {
-  #native;
-  #service;
-  #body;
-  #signals;
-  #controller;
+/** What the requests of one worker have in common. */
+class Hand {
+  /** For the number of each request whose signal is listened to: the signal's controller. */
+  signals = new Map();
 
-  constructor(request, service, body, signals) {
-    if (!(request instanceof native.NativeRequest)) throw invalid('requests are made by a worker');
-    this.#native = request;
-    this.#service = service;
+  constructor(token, service) {
+    this.token = token;
+    this.service = service;
+  }
+
+  abandon(number) {
+    this.signals.delete(number);
+    environment.abandon(this.token, number);
+  }
+}
+
+class Request {
+  #hand;
+  #number;
+  #body;
+  #attempt;
+  #deadline;
+  #controller;
+  #answered = false;
+
+  constructor(hand, number, body, attempt, deadline) {
+    if (!(hand instanceof Hand)) throw invalid('requests are made by a worker');
+    this.#hand = hand;
+    this.#number = number;
     this.#body = body;
-    this.#signals = signals;
+    this.#attempt = attempt;
+    this.#deadline = deadline;
   }
 
   get service() {
-    return this.#service;
+    return this.#hand.service;
   }
 
   get body() {
@@ -166,71 +188,86 @@ class Request {
   }
 
   get attempt() {
-    return this.#native.attempt();
+    return this.#attempt;
   }
 
   get remaining() {
-    return this.#native.remaining() ?? undefined;
+    return this.#deadline === undefined ? undefined : environment.remaining(this.#deadline);
   }
 
   get cancelled() {
-    return this.#controller?.signal.aborted || this.#native.isCancelled();
+    return this.#controller?.signal.aborted || environment.isCancelled(this.#hand.token, this.#number);
   }
 
   get signal() {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
       if (this.cancelled) this.#controller.abort();
-      else if (!this.answered) this.#listen();
+      else if (!this.answered) this.#hand.signals.set(this.#number, this.#controller);
     }
     return this.#controller.signal;
   }
 
   get answered() {
-    return this.#native.isAnswered();
+    return this.#answered;
   }
 
   reply(body = [], given) {
     const message = frames(body);
-    const [names, values] = carried(body, options.checked(options.body, given).properties);
-    guarded(() => this.#native.reply(message, names, values));
-    this.#ignore();
+    const [names, values] = carried(body, given && options.checked(options.body, given).properties);
+    guarded(() => environment.reply(this.#hand.token, this.#number, message, names, values));
+    this.#end();
   }
 
   partial(body, given) {
     const message = frames(body);
-    const [names, values] = carried(body, options.checked(options.body, given).properties);
-    guarded(() => this.#native.partial(message, names, values));
+    const [names, values] = carried(body, given && options.checked(options.body, given).properties);
+    guarded(() => environment.partial(this.#hand.token, this.#number, message, names, values));
   }
 
   fail(code, text = '', given) {
     const { retryable = false } = options.checked(options.failure, given);
     // Checks both, and says what is wrong with them.
     const error = new ServiceError(code, text);
-    guarded(() => this.#native.fail(error.serviceCode, error.text, retryable));
-    this.#ignore();
+    guarded(() => environment.fail(this.#hand.token, this.#number, error.serviceCode, error.text, retryable));
+    this.#end();
   }
 
-  #listen() {
-    const [signals, id] = [this.#signals, this.#native.id()];
-    signals.set(id, this.#controller);
-    collected.register(this, { signals, id });
-  }
-
-  #ignore() {
-    if (this.#controller) this.#signals.delete(this.#native.id());
+  #end() {
+    this.#answered = true;
+    if (this.#controller) this.#hand.signals.delete(this.#number);
   }
 }
 
-/** Runs a handler for one request and answers with what comes of it. Never rejects. */
-async function serve(handler, request) {
+/** Runs a handler for one request and answers with what comes of it; whether that is done. Never throws. */
+function serve(handler, request) {
   try {
-    const result = await handler(request);
-    if (isStream(result)) await streamed(request, result);
-    else if (!request.answered) request.reply(result ?? []);
+    const result = handler(request);
+    if (isAwaited(result)) {
+      serveLater(request, result);
+      return false;
+    }
+    if (!request.answered) request.reply(result ?? []);
   } catch (error) {
     failed(request, error);
   }
+  return true;
+}
+
+/** The same for a result that comes later. Never rejects. */
+async function serveLater(request, result) {
+  try {
+    const value = await result;
+    if (isStream(value)) await streamed(request, value);
+    else if (!request.answered) request.reply(value ?? []);
+  } catch (error) {
+    failed(request, error);
+  }
+}
+
+/** Promises and the like, and streams. */
+function isAwaited(value) {
+  return typeof value?.then === 'function' || isStream(value);
 }
 
 /** Every yield but the last is a part, the last one is the final reply; a returned value is the last one. */

@@ -57,7 +57,7 @@ impl NativeBroker {
         token: i64,
         call: impl FnOnce(&Broker) -> majordomo::Result<Option<String>> + Send + 'static,
     ) {
-        let (broker, inbox) = (self.broker.clone(), environment.tasks.clone());
+        let (broker, inbox) = (self.broker.clone(), environment.tasks().clone());
         let token = token.cast_unsigned();
         let spawned = thread::Builder::new().name("majordomo-call".to_owned()).spawn(move || {
             let outcome = call(&broker);
@@ -65,7 +65,7 @@ impl NativeBroker {
         });
         if let Err(error) = spawned {
             let outcome = Err(Error::new(ErrorKind::Internal, format!("no thread for the call: {error}")));
-            Inbox::push(&environment.tasks, TaskEvent { token, outcome });
+            Inbox::push(environment.tasks(), TaskEvent { token, outcome });
         }
     }
 }

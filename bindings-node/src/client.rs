@@ -8,19 +8,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
-use majordomo::aio::{self, Inbox};
+use majordomo::aio::{self, ClientEvent, Inbox};
 use napi::Env;
 use napi_derive::napi;
 
-use crate::environment::{Environment, Event, TaskEvent, lock, part_event};
+use crate::environment::{Environment, Shared, TaskEvent, lock};
 use crate::error::{Result, thrown};
 use crate::message::{Frames, with_properties};
 use crate::options::{ClientOptions, RequestOptions};
+use crate::told::{Event, part_event};
 
 /// A client of one or several brokers.
 #[napi]
 pub struct NativeClient {
     client: aio::Client,
+    inbox: Arc<Inbox<ClientEvent>>,
+    shared: Arc<Shared>,
 }
 
 #[napi]
@@ -31,25 +34,28 @@ impl NativeClient {
     pub fn new(environment: &Environment, token: i64, options: ClientOptions) -> Result<Self> {
         let options = options.to_core()?.on_event(environment.hook(token.cast_unsigned()));
         let client = aio::Client::with_options(options).map_err(|error| thrown(&error))?;
-        Ok(NativeClient { client })
+        Ok(NativeClient { client, inbox: environment.clients().clone(), shared: environment.shared().clone() })
     }
 
-    /// Sends a request. Its outcome comes through `environment` under `token`, the parts of a streamed reply joined.
+    /// Sends a request. Its outcome comes through the client's environment under `token`, the parts of a streamed reply
+    /// joined. One that is not `cancellable` cannot be given up.
     #[napi(catch_unwind)]
     pub fn submit(
         &self,
-        environment: &Environment,
         token: i64,
         service: String,
         #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
-        options: RequestOptions,
+        cancellable: bool,
+        options: Option<RequestOptions>,
         names: Option<Vec<String>>,
         #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
     ) -> Result<()> {
         let token = token.cast_unsigned();
-        let (body, options) = (with_properties(&body, names, values)?, options.to_core()?);
-        let ticket = self.client.submit_whole(&service, body, &options, &environment.clients, token);
-        lock(&environment.tickets).insert(token, ticket);
+        let (body, options) = (with_properties(&body, names, values)?, to_core(options.as_ref())?);
+        let ticket = self.client.submit_whole(&service, body, &options, &self.inbox, token);
+        if cancellable {
+            lock(&self.shared.tickets).insert(token, ticket);
+        }
         Ok(())
     }
 
@@ -59,11 +65,11 @@ impl NativeClient {
         &self,
         service: String,
         #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
-        options: RequestOptions,
+        options: Option<RequestOptions>,
         names: Option<Vec<String>>,
         #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
     ) -> Result<NativeParts> {
-        let (body, options) = (with_properties(&body, names, values)?, options.to_core()?);
+        let (body, options) = (with_properties(&body, names, values)?, to_core(options.as_ref())?);
         Ok(NativeParts { parts: RefCell::new(Some(self.client.stream_with(&service, body, &options))) })
     }
 
@@ -72,6 +78,10 @@ impl NativeClient {
     pub fn close(&self) {
         self.client.close();
     }
+}
+
+fn to_core(options: Option<&RequestOptions>) -> Result<majordomo::RequestOptions> {
+    options.map_or_else(|| Ok(majordomo::RequestOptions::default()), RequestOptions::to_core)
 }
 
 /// The parts of a streamed reply. They are taken one by one, when JavaScript asks: of a reply that is not read at most
@@ -89,7 +99,7 @@ impl NativeParts {
     pub fn poll<'env>(&self, env: &'env Env, environment: &Environment, token: i64) -> Option<Event<'env>> {
         let mut slot = self.parts.borrow_mut();
         let Some(parts) = slot.as_mut() else { return Some(Event { last: true, ..Event::default() }) };
-        let alarm = Alarm { inbox: environment.tasks.clone(), token: token.cast_unsigned() };
+        let alarm = Alarm { inbox: environment.tasks().clone(), token: token.cast_unsigned() };
         let waker = Waker::from(Arc::new(alarm));
         match Pin::new(&mut *parts).poll_next(&mut Context::from_waker(&waker)) {
             Poll::Pending => None,

@@ -1,34 +1,65 @@
 //! One JavaScript environment (the main thread, or one of `worker_threads`): where finished things wait to be taken.
 
-use std::collections::HashMap;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use majordomo::aio::{self, ClientEvent, Inbox, Part, Ticket, WorkerEvent, WorkerEventKind};
-use majordomo::{ConnectionEvent, Error, ErrorKind, EventHook, Message};
-use napi::bindgen_prelude::{BufferSlice, Function, Unknown};
+use majordomo::aio::{self, ClientEvent, Inbox, Ticket, WorkerEvent};
+use majordomo::{ConnectionEvent, EventHook, ServiceError};
+use napi::bindgen_prelude::{Function, JsValuesTupleIntoVec, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status, sys};
 use napi_derive::napi;
 
-use crate::error::{Failure, Result, engine};
-use crate::message::{frames, properties};
-use crate::worker::NativeRequest;
+use crate::error::{Result, engine};
+use crate::message::{Frames, with_properties};
+use crate::told::{Happened, STRIDE, Told};
+use crate::worker::Requests;
 
-/// Calls JavaScript's `wake`; does not keep the process alive unless asked to.
-type Wake = ThreadsafeFunction<(), Unknown<'static>, (), Status, false, true>;
+/// Calls JavaScript's `take`; does not keep the process alive unless asked to.
+type Wake = ThreadsafeFunction<(), Unknown<'static>, Batch, Status, false, true>;
+
+/// So many things are told by one call at most: arguments need room on the stack.
+const MAX_TOLD: usize = 64;
 
 /// Where everything that belongs to one JavaScript environment reports to.
 #[napi]
 pub struct Environment {
+    inboxes: Rc<Inboxes>,
+}
+
+/// What waits to be told.
+struct Inboxes {
     wake: Arc<Wake>,
-    pub(crate) clients: Arc<Inbox<ClientEvent>>,
-    pub(crate) workers: Arc<Inbox<WorkerEvent>>,
-    pub(crate) tasks: Arc<Inbox<TaskEvent>>,
+    clients: Arc<Inbox<ClientEvent>>,
+    workers: Arc<Inbox<WorkerEvent>>,
+    tasks: Arc<Inbox<TaskEvent>>,
     connections: Arc<Inbox<(u64, ConnectionEvent)>>,
+    taken: RefCell<Taken>,
+    shared: Arc<Shared>,
+}
+
+/// What has been taken out of the inboxes, and memory that is used again.
+#[derive(Default)]
+struct Taken {
+    clients: Vec<ClientEvent>,
+    workers: Vec<WorkerEvent>,
+    tasks: Vec<TaskEvent>,
+    connections: Vec<(u64, ConnectionEvent)>,
+    rest: VecDeque<Happened>,
+}
+
+/// What clients and workers of an environment leave there.
+pub(crate) struct Shared {
     /// Requests that may still be cancelled.
     pub(crate) tickets: Mutex<HashMap<u64, Ticket>>,
     /// Workers that are open, to be closed before the environment goes away.
-    pub(crate) open: Arc<Mutex<HashMap<u64, aio::Worker>>>,
+    pub(crate) open: Mutex<HashMap<u64, aio::Worker>>,
+    /// What they have in hand.
+    pub(crate) requests: Requests,
+    began: Instant,
 }
 
 /// Something for JavaScript to go on with: the outcome of a call that was made on a thread of its own because it may block, or
@@ -38,77 +69,54 @@ pub(crate) struct TaskEvent {
     pub(crate) outcome: majordomo::Result<Option<String>>,
 }
 
-/// What happened to a connection; what does not belong to an event of this name is left out.
-#[napi(object, object_from_js = false)]
-#[derive(Default)]
-pub struct Connection {
-    /// `connected`, `disconnected`, `reconnecting` or `draining`.
-    pub name: String,
-    /// The broker's endpoint.
-    pub endpoint: Option<String>,
-    /// What is spoken with it.
-    pub protocol: Option<String>,
-    /// Why the connection is of no use any more.
-    pub reason: Option<String>,
-}
-
-/// One thing that happened, for the promise or the worker known by `token`.
-#[napi(object, object_from_js = false)]
-#[derive(Default)]
-pub struct Event<'env> {
-    /// The number given with the call.
-    pub token: i64,
-    /// Whether nothing more comes for this token.
-    pub last: bool,
-    /// A reply, a part of one, or the body of `request`.
-    pub frames: Option<Vec<BufferSlice<'env>>>,
-    /// Names of the message's properties.
-    pub names: Option<Vec<String>>,
-    /// Their values, in the same order.
-    pub values: Option<Vec<BufferSlice<'env>>>,
-    /// The number of a worker's request that nobody waits for any more.
-    pub cancelled: Option<i64>,
-    /// What happened to a connection.
-    pub connection: Option<Connection>,
-    /// What a worker was given to do.
-    pub request: Option<NativeRequest>,
-    /// What a call on a thread of its own gave.
-    pub value: Option<String>,
-    /// Why it failed.
-    pub failure: Option<Failure>,
-}
+/// The arguments of a call: whatever waits when it is made.
+struct Batch(Option<Rc<Inboxes>>);
 
 #[napi]
 impl Environment {
-    /// `wake` is called, once for many events, when there is something to `drain`.
+    /// `take` is called with six arguments for each thing that happened, of several in turn: the token; the frames of a reply
+    /// or a request, a buffer or a list of them; number, attempt and deadline (see `remaining`) of a worker's request; and an
+    /// `Event` where there is more to say. Without one, a reply is the last thing for its token.
     #[napi(constructor, catch_unwind)]
-    pub fn new(env: Env, wake: Function<'_, (), Unknown<'static>>) -> Result<Self> {
-        let wake: Arc<Wake> =
-            Arc::new((wake.build_threadsafe_function::<()>().weak::<true>().build()).map_err(|error| engine(&error))?);
-        let open = Arc::new(Mutex::new(HashMap::new()));
+    pub fn new(
+        env: Env,
+        #[napi(ts_arg_type = "(...told: Array<any>) => void")] take: Function<'_, (), Unknown<'static>>,
+    ) -> Result<Self> {
+        // Weak: the inboxes hold the function that this belongs to.
+        let inboxes = Rc::new(OnceCell::<Weak<Inboxes>>::new());
+        let told = inboxes.clone();
+        let wake = take
+            .build_threadsafe_function::<()>()
+            .weak::<true>()
+            .build_callback(move |_| Ok(Batch(told.get().and_then(Weak::upgrade))))
+            .map_err(|error| engine(&error))?;
+        let wake = Arc::new(wake);
+        let shared = Arc::new(Shared::new());
         // Runs before the finalizers of this environment's objects: a request that is dropped there must find its
         // worker closed, so that the broker gives it to another one instead of getting an error for it.
-        env.add_env_cleanup_hook(open.clone(), |open: Arc<Mutex<HashMap<u64, aio::Worker>>>| {
-            for (_, worker) in lock(&open).drain() {
+        env.add_env_cleanup_hook(shared.clone(), |shared: Arc<Shared>| {
+            for (_, worker) in lock(&shared.open).drain() {
                 worker.close();
             }
         })
         .map_err(|error| engine(&error))?;
-        Ok(Environment {
+        let all = Rc::new(Inboxes {
             clients: inbox(&wake),
             workers: inbox(&wake),
             tasks: inbox(&wake),
             connections: inbox(&wake),
-            tickets: Mutex::default(),
-            open,
+            shared,
+            taken: RefCell::default(),
             wake,
-        })
+        });
+        let _ = inboxes.set(Rc::downgrade(&all));
+        Ok(Environment { inboxes: all })
     }
 
     /// Keeps the process alive (`true`) or lets it end when nothing else is to be done (`false`).
     #[napi(catch_unwind)]
     pub fn hold(&self, env: Env, alive: bool) {
-        let (env, wake) = (env.raw(), self.wake.raw());
+        let (env, wake) = (env.raw(), self.inboxes.wake.raw());
         // SAFETY: both pointers are live: this runs on the environment's own thread, and the function is released
         // only when `self` and the inboxes are gone.
         unsafe {
@@ -120,27 +128,10 @@ impl Environment {
         }
     }
 
-    /// Takes everything that happened since the last time, in order for each token.
-    #[napi(catch_unwind)]
-    pub fn drain<'env>(&self, env: &'env Env) -> Vec<Event<'env>> {
-        let (mut clients, mut workers, mut tasks, mut connections) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        self.clients.drain(&mut clients);
-        self.workers.drain(&mut workers);
-        self.tasks.drain(&mut tasks);
-        self.connections.drain(&mut connections);
-        let mut events = Vec::with_capacity(connections.len() + clients.len() + workers.len() + tasks.len());
-        // First: the last event of a worker ends its token.
-        events.extend(connections.into_iter().map(connection_event));
-        events.extend(clients.into_iter().filter_map(|event| self.client_event(env, event)));
-        events.extend(workers.into_iter().filter_map(|event| self.worker_event(env, event)));
-        events.extend(tasks.into_iter().map(task_event));
-        events
-    }
-
     /// Gives up the request known by `token`; nothing happens if it is already answered.
     #[napi(catch_unwind)]
     pub fn cancel(&self, token: i64) {
-        let ticket = lock(&self.tickets).remove(&token.cast_unsigned());
+        let ticket = lock(&self.inboxes.shared.tickets).remove(&token.cast_unsigned());
         if let Some(ticket) = ticket {
             ticket.cancel();
         }
@@ -148,100 +139,135 @@ impl Environment {
 
     /// A hook that brings connection events here, under `token`.
     pub(crate) fn hook(&self, token: u64) -> EventHook {
-        let inbox = self.connections.clone();
+        let inbox = self.inboxes.connections.clone();
         EventHook::new(move |event| Inbox::push(&inbox, (token, event.clone())))
     }
 
-    fn client_event<'env>(&self, env: &'env Env, event: ClientEvent) -> Option<Event<'env>> {
-        let ClientEvent { token, part } = event;
-        // Whole replies are asked for here, so there are no parts.
-        let Part::Done(outcome) = part else { return None };
-        lock(&self.tickets).remove(&token);
-        Some(match outcome {
-            Ok(message) => with_frames(env, token, &message, Event { last: true, ..Event::default() }),
-            Err(error) => failed(token, &error),
-        })
+    /// Milliseconds until a deadline that a worker's request was told with.
+    #[napi(catch_unwind)]
+    pub fn remaining(&self, deadline: f64) -> f64 {
+        (deadline - self.inboxes.shared.moment(Instant::now())).max(0.0)
     }
 
-    fn worker_event<'env>(&self, env: &'env Env, event: WorkerEvent) -> Option<Event<'env>> {
-        let WorkerEvent { token, kind } = event;
-        Some(match kind {
-            WorkerEventKind::Request(request) => {
-                let body = request.body().clone();
-                let request = Some(NativeRequest::new(request));
-                with_frames(env, token, &body, Event { request, ..Event::default() })
+    /// Whether nobody waits any more for the answer to the request with this number of the worker known by `token`.
+    #[napi(catch_unwind)]
+    pub fn is_cancelled(&self, token: i64, number: i64) -> bool {
+        self.inboxes.shared.requests.is_cancelled(token, number)
+    }
+
+    /// Sends the reply to a request, the last part of a streaming one.
+    #[napi(catch_unwind)]
+    pub fn reply(
+        &self,
+        token: i64,
+        number: i64,
+        #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
+        names: Option<Vec<String>>,
+        #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
+    ) -> Result<()> {
+        let body = with_properties(&body, names, values)?;
+        self.inboxes.shared.requests.answer(token, number, |request| request.reply(body))
+    }
+
+    /// Sends a part of the reply; more will follow.
+    #[napi(catch_unwind)]
+    pub fn partial(
+        &self,
+        token: i64,
+        number: i64,
+        #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
+        names: Option<Vec<String>>,
+        #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
+    ) -> Result<()> {
+        let body = with_properties(&body, names, values)?;
+        self.inboxes.shared.requests.partial(token, number, body)
+    }
+
+    /// Answers with a failure; where it is `retryable`, another worker gets the request while it has attempts left.
+    #[napi(catch_unwind)]
+    pub fn fail(&self, token: i64, number: i64, code: u32, text: String, retryable: bool) -> Result<()> {
+        let failure = ServiceError::new(code, text).retryable(retryable);
+        self.inboxes.shared.requests.answer(token, number, |request| request.fail_with(failure))
+    }
+
+    /// The request was collected: if it is unanswered, it is answered with an error.
+    #[napi(catch_unwind)]
+    pub fn abandon(&self, token: i64, number: i64) {
+        self.inboxes.shared.requests.abandon(token, number);
+    }
+}
+
+impl Environment {
+    pub(crate) fn clients(&self) -> &Arc<Inbox<ClientEvent>> {
+        &self.inboxes.clients
+    }
+
+    pub(crate) fn workers(&self) -> &Arc<Inbox<WorkerEvent>> {
+        &self.inboxes.workers
+    }
+
+    pub(crate) fn tasks(&self) -> &Arc<Inbox<TaskEvent>> {
+        &self.inboxes.tasks
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inboxes.shared
+    }
+}
+
+impl Inboxes {
+    /// The next things that happened, in order for each token.
+    fn next(&self, count: usize) -> Vec<Happened> {
+        let mut taken = self.taken.borrow_mut();
+        let Taken { clients, workers, tasks, connections, rest } = &mut *taken;
+        // Always: an inbox rings once, for all that it has when somebody looks.
+        self.connections.drain(connections);
+        self.clients.drain(clients);
+        self.workers.drain(workers);
+        self.tasks.drain(tasks);
+        // First: the last event of a worker ends its token.
+        rest.extend(connections.drain(..).map(Happened::Connection));
+        rest.extend(clients.drain(..).map(Happened::Client));
+        rest.extend(workers.drain(..).map(Happened::Worker));
+        rest.extend(tasks.drain(..).map(Happened::Task));
+        let count = rest.len().min(count);
+        let next = rest.drain(..count).collect();
+        if !rest.is_empty() {
+            self.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+        next
+    }
+}
+
+impl JsValuesTupleIntoVec for Batch {
+    fn into_vec(self, env: sys::napi_env) -> napi::Result<Vec<sys::napi_value>> {
+        let Some(inboxes) = self.0 else { return Ok(Vec::new()) };
+        let env = Env::from_raw(env);
+        let happened = inboxes.next(MAX_TOLD);
+        let mut arguments = Vec::with_capacity(happened.len() * STRIDE);
+        for happened in happened {
+            if let Some(told) = Told::of(&env, &inboxes.shared, happened) {
+                told.put(&env, &mut arguments)?;
             }
-            // The request is still owed an answer, which is dropped.
-            WorkerEventKind::Cancelled { id } => {
-                Event { token: token.cast_signed(), cancelled: Some(id.cast_signed()), ..Event::default() }
-            }
-            WorkerEventKind::Closed(reason) => {
-                lock(&self.open).remove(&token);
-                match reason {
-                    Some(error) => failed(token, &error),
-                    None => Event { token: token.cast_signed(), last: true, ..Event::default() },
-                }
-            }
-        })
+        }
+        Ok(arguments)
     }
 }
 
-/// The event of an item of a streamed reply. After a failure, and after the end, nothing follows.
-pub(crate) fn part_event<'env>(
-    env: &'env Env,
-    item: Option<majordomo::Result<Message>>,
-    is_final: bool,
-) -> Event<'env> {
-    match item {
-        Some(Ok(message)) => with_frames(env, 0, &message, Event { last: is_final, ..Event::default() }),
-        Some(Err(error)) => failed(0, &error),
-        None => Event { last: true, ..Event::default() },
+impl Shared {
+    fn new() -> Shared {
+        Shared {
+            tickets: Mutex::default(),
+            open: Mutex::default(),
+            requests: Requests::default(),
+            began: Instant::now(),
+        }
     }
-}
 
-fn connection_event<'env>((token, event): (u64, ConnectionEvent)) -> Event<'env> {
-    let name = event.name().to_owned();
-    let connection = match event {
-        ConnectionEvent::Connected { endpoint, protocol } => Connection {
-            name,
-            endpoint: Some(endpoint),
-            protocol: Some(protocol.name().to_owned()),
-            ..Connection::default()
-        },
-        ConnectionEvent::Disconnected { endpoint, reason } => {
-            Connection { name, endpoint: Some(endpoint), reason: Some(reason), ..Connection::default() }
-        }
-        ConnectionEvent::Reconnecting { endpoint } => {
-            Connection { name, endpoint: Some(endpoint), ..Connection::default() }
-        }
-        _ => Connection { name, ..Connection::default() },
-    };
-    Event { token: token.cast_signed(), connection: Some(connection), ..Event::default() }
-}
-
-fn task_event<'env>(event: TaskEvent) -> Event<'env> {
-    match event.outcome {
-        Ok(value) => Event { token: event.token.cast_signed(), last: true, value, ..Event::default() },
-        Err(error) => failed(event.token, &error),
+    /// A moment in milliseconds since this environment began.
+    pub(crate) fn moment(&self, moment: Instant) -> f64 {
+        moment.saturating_duration_since(self.began).as_secs_f64() * 1000.0
     }
-}
-
-/// The event with the frames of a message, or with a failure if the engine has no room for them. A request that cannot
-/// be shown to JavaScript is dropped here, which answers it with an error.
-fn with_frames<'env>(env: &'env Env, token: u64, message: &Message, event: Event<'env>) -> Event<'env> {
-    match frames(env, message).and_then(|frames| Ok((frames, properties(env, message)?))) {
-        Ok((frames, (names, values))) => {
-            Event { token: token.cast_signed(), frames: Some(frames), names, values, ..event }
-        }
-        Err(error) if event.request.is_none() => {
-            failed(token, &Error::new(ErrorKind::Internal, format!("no buffer for the message: {}", error.reason)))
-        }
-        Err(_) => Event { token: token.cast_signed(), ..Event::default() },
-    }
-}
-
-fn failed<'env>(token: u64, error: &Error) -> Event<'env> {
-    Event { token: token.cast_signed(), last: true, failure: Some(error.into()), ..Event::default() }
 }
 
 fn inbox<T: Send + 'static>(wake: &Arc<Wake>) -> Arc<Inbox<T>> {

@@ -1,8 +1,8 @@
 //! The native layer of the npm package: converts, calls, converts.
 //!
-//! Nothing here calls back into JavaScript but one function per environment, which says "there is something to take".
-//! The layer written in JavaScript (`lib/`) then takes all that is finished in one go and settles its promises there, so
-//! every error object is made on the JavaScript thread.
+//! Nothing here calls back into JavaScript but one function per environment, which is told of all that is finished in one go.
+//! The layer written in JavaScript (`lib/`) settles its promises there, so every error object is made on the JavaScript
+//! thread.
 
 mod broker;
 mod client;
@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod message;
 mod options;
+mod told;
 mod worker;
 
 use std::ffi::OsString;

@@ -1,14 +1,14 @@
 //! The worker, and the requests that it is given.
 
-use std::cell::RefCell;
-use std::time::Instant;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Mutex;
 
-use majordomo::{Request, ServiceError, aio};
+use majordomo::{Message, Request, aio};
 use napi_derive::napi;
 
 use crate::environment::{Environment, lock};
 use crate::error::{Result, invalid, thrown};
-use crate::message::{Frames, with_properties};
 use crate::options::WorkerOptions;
 
 /// A worker of one service.
@@ -25,8 +25,8 @@ impl NativeWorker {
     pub fn new(environment: &Environment, token: i64, options: WorkerOptions) -> Result<Self> {
         let token = token.cast_unsigned();
         let options = options.to_core()?.on_event(environment.hook(token));
-        let worker = aio::Worker::with_inbox(options, &environment.workers, token).map_err(|error| thrown(&error))?;
-        lock(&environment.open).insert(token, worker.clone());
+        let worker = aio::Worker::with_inbox(options, environment.workers(), token).map_err(|error| thrown(&error))?;
+        lock(&environment.shared().open).insert(token, worker.clone());
         Ok(NativeWorker { worker })
     }
 
@@ -44,95 +44,53 @@ impl NativeWorker {
     }
 }
 
-/// A request in the hands of a worker. One that is collected unanswered is answered with an error.
-#[napi]
-pub struct NativeRequest {
-    /// Gone as soon as it is answered, so that its body does not wait for the garbage collector.
-    request: RefCell<Option<Request>>,
-    id: u64,
-    attempt: u32,
-    deadline: Option<Instant>,
-}
+/// The requests that workers have in hand, by the worker's token and the request's own number. They are numbers to
+/// JavaScript: an object of the engine's that belongs to one of ours lives until all of its memory is swept.
+#[derive(Default)]
+pub(crate) struct Requests(Mutex<HashMap<(u64, u64), Request>>);
 
-#[napi]
-impl NativeRequest {
-    pub(crate) fn new(request: Request) -> Self {
-        let (id, attempt, deadline) = (request.id(), request.attempt(), request.deadline());
-        NativeRequest { request: RefCell::new(Some(request)), id, attempt, deadline }
+impl Requests {
+    pub(crate) fn put(&self, token: u64, request: Request) {
+        let unanswered = lock(&self.0).insert((token, request.id()), request);
+        drop(unanswered);
     }
 
-    /// The number that an event of its cancellation names it by.
-    #[napi(catch_unwind)]
-    pub fn id(&self) -> i64 {
-        self.id.cast_signed()
+    pub(crate) fn is_cancelled(&self, token: i64, number: i64) -> bool {
+        lock(&self.0).get(&key(token, number)).is_some_and(Request::is_cancelled)
     }
 
-    /// Which attempt at the request this is, from 1.
-    #[napi(catch_unwind)]
-    pub fn attempt(&self) -> u32 {
-        self.attempt
-    }
-
-    /// Milliseconds that the caller still waits; nothing where there is no limit.
-    #[napi(catch_unwind)]
-    pub fn remaining(&self) -> Option<f64> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()).as_secs_f64() * 1000.0)
-    }
-
-    /// Whether nobody waits for the answer any more.
-    #[napi(catch_unwind)]
-    pub fn is_cancelled(&self) -> bool {
-        self.request.borrow().as_ref().is_some_and(Request::is_cancelled)
-    }
-
-    /// Whether it is answered.
-    #[napi(catch_unwind)]
-    pub fn is_answered(&self) -> bool {
-        self.request.borrow().is_none()
-    }
-
-    /// Sends the reply, the last part of a streaming one.
-    #[napi(catch_unwind)]
-    pub fn reply(
-        &self,
-        #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
-        names: Option<Vec<String>>,
-        #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
-    ) -> Result<()> {
-        let body = with_properties(&body, names, values)?;
-        self.answer(|request| request.reply(body))
-    }
-
-    /// Sends a part of the reply; more will follow.
-    #[napi(catch_unwind)]
-    pub fn partial(
-        &self,
-        #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
-        names: Option<Vec<String>>,
-        #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
-    ) -> Result<()> {
-        let body = with_properties(&body, names, values)?;
-        match &*self.request.borrow() {
+    pub(crate) fn partial(&self, token: i64, number: i64, body: Message) -> Result<()> {
+        match lock(&self.0).get(&key(token, number)) {
             Some(request) => request.partial(body).map_err(|error| thrown(&error)),
             None => Err(answered()),
         }
     }
 
-    /// Answers with a failure; where it is `retryable`, another worker gets the request while it has attempts left.
-    #[napi(catch_unwind)]
-    pub fn fail(&self, code: u32, text: String, retryable: bool) -> Result<()> {
-        let failure = ServiceError::new(code, text).retryable(retryable);
-        self.answer(|request| request.fail_with(failure))
-    }
-
-    /// A request whose answer is refused (too large, for example) can still be answered.
-    fn answer(&self, send: impl FnOnce(&Request) -> majordomo::Result<()>) -> Result<()> {
-        let mut slot = self.request.borrow_mut();
-        let request = slot.as_ref().ok_or_else(answered)?;
-        send(request).map_err(|error| thrown(&error))?;
-        *slot = None;
+    /// Gives the last answer. A request whose answer is refused (too large, for example) can still be answered.
+    pub(crate) fn answer(
+        &self,
+        token: i64,
+        number: i64,
+        send: impl FnOnce(&Request) -> majordomo::Result<()>,
+    ) -> Result<()> {
+        let mut requests = lock(&self.0);
+        let Entry::Occupied(entry) = requests.entry(key(token, number)) else { return Err(answered()) };
+        send(entry.get()).map_err(|error| thrown(&error))?;
+        let request = entry.remove();
+        drop(requests);
+        drop(request);
         Ok(())
     }
+
+    /// One that is unanswered is answered with an error.
+    pub(crate) fn abandon(&self, token: i64, number: i64) {
+        let request = lock(&self.0).remove(&key(token, number));
+        drop(request);
+    }
+}
+
+fn key(token: i64, number: i64) -> (u64, u64) {
+    (token.cast_unsigned(), number.cast_unsigned())
 }
 
 fn answered() -> napi::Error<crate::error::Code> {

@@ -216,3 +216,18 @@ test('a client that is collected with a request pending still gives its reply', 
   go.resolve();
   assert.equal((await pending).toString(), 'here');
 });
+
+test('what arrives while more is being told than one call has room for is told as well', async (t) => {
+  const { client, worker } = await hub(t);
+  worker('echo', (request) => request.body, { concurrency: 256, prefetch: 512 });
+  const c = await client({ timeout: 60_000, maxInFlight: 1000 });
+  let asked = 0;
+  const keepAsking = async () => {
+    while (asked < 50_000) {
+      asked += 1;
+      const body = String(asked);
+      assert.equal((await c.request('echo', body)).toString(), body);
+    }
+  };
+  await Promise.all(Array.from({ length: 1000 }, keepAsking));
+});

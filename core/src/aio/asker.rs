@@ -16,10 +16,10 @@ use crate::proto::session::{Asked, Session, SessionConfig, SessionOutput};
 use crate::transport::{Dealer, DealerOptions, Received};
 
 use super::command::Call;
+use super::engine::Io;
 use super::link::Link;
 use super::outcome::{Caller, Load};
 use super::pool::Pool;
-use super::reactor::Io;
 use super::timers::Owner;
 
 /// How many messages are read before what they lead to is done: few, since each may be a batch, and callers and broker work
@@ -80,6 +80,16 @@ impl Asker {
                 call.caller.done(Err(error), &mut io.wakes);
             }
         }
+    }
+
+    /// Whether a request goes out at once over a session that stands.
+    pub(super) fn is_clear(&self) -> bool {
+        self.talk.as_ref().is_some_and(|talk| !talk.found_older && talk.session.is_ready() && talk.link.is_clear())
+    }
+
+    /// Whether the session stands as before and there is nothing to do but wait for messages.
+    pub(super) fn is_calm(&self) -> bool {
+        self.talk.as_ref().is_some_and(|talk| talk.session.is_ready() && talk.link.is_calm())
     }
 
     /// Gives a request up, wherever it is.

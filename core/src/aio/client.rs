@@ -218,7 +218,16 @@ impl Core {
             submitted: Instant::now(),
         };
         let call = Call { asked, caller };
-        Ok(self.queue().push_numbered(&self.last_request, |id| Command::Call { client: self.id, id, call }))
+        let mut number = 0;
+        let command = || {
+            number = self.last_request.fetch_add(1, Ordering::Relaxed) + 1;
+            Command::Call { client: self.id, id: number, call }
+        };
+        match self.load.is_single() {
+            true => self.queue().push_alone(command),
+            false => self.queue().push_in_order(command),
+        }
+        Ok(number)
     }
 
     /// The service's name, shared with the last request where that asked the same: most clients ask few services, and a

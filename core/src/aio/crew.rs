@@ -15,8 +15,8 @@ use crate::transport::{Dealer, DealerOptions, Received, seed};
 use crate::worker::Delivered;
 
 use super::desk::{Answers, Desk};
+use super::engine::Io;
 use super::link::Link;
-use super::reactor::Io;
 use super::timers::Owner;
 
 /// How many messages of one session are read before the others have their turn.
@@ -166,6 +166,17 @@ impl Crew {
         }
     }
 
+    /// Whether an answer goes out at once over a session of MDPX that stands, and nothing else begins or ends with it.
+    pub(super) fn is_clear(&self, id: u64) -> bool {
+        let session = self.sessions.get(&split(id).0).filter(|_| !self.draining);
+        session.is_some_and(|session| session.is_x1() && session.link.is_clear() && !session.machine.has_waiting())
+    }
+
+    /// Whether the answer's session stands as before and there is nothing to do but wait for messages.
+    pub(super) fn is_calm(&self, id: u64) -> bool {
+        self.sessions.get(&split(id).0).is_some_and(|session| session.is_x1() && session.link.is_calm())
+    }
+
     /// A handler answers.
     pub(super) fn answer(&mut self, io: &mut Io, id: u64, answer: Answer) {
         let last = !matches!(answer, Answer::Partial(_));
@@ -306,6 +317,10 @@ impl Crew {
 }
 
 impl Session {
+    fn is_x1(&self) -> bool {
+        self.machine.protocol() == Some(Protocol::X1)
+    }
+
     fn send(&mut self, now: Instant, frames: Vec<Bytes>) {
         self.link.send(frames);
         self.flush(now);

@@ -92,6 +92,7 @@ impl Desk {
         Arc::new(Answers {
             desk: self.clone(),
             room: Room::default(),
+            in_hand: AtomicUsize::new(0),
             joins: AtomicBool::new(false),
             joined: AtomicUsize::new(0),
         })
@@ -100,6 +101,7 @@ impl Desk {
     /// A request came.
     pub(super) fn request(&self, delivered: Delivered, answers: &Arc<Answers>, wakes: &mut Wakes) {
         answers.joined.store(0, Ordering::Relaxed);
+        answers.in_hand.fetch_add(1, Ordering::Relaxed);
         let request = Request::new(delivered, answers.clone());
         if let Some((inbox, token)) = &self.inbox {
             // Nobody is left to work on it where the inbox is gone: dropping it answers it.
@@ -237,6 +239,8 @@ impl Desk {
 pub(super) struct Answers {
     desk: Arc<Desk>,
     pub(super) room: Room,
+    /// How many requests have not had their last answer.
+    in_hand: AtomicUsize,
     /// Whether the protocol joins parts to one reply.
     joins: AtomicBool,
     /// Bytes of the parts so far, where it does. Such a session has one request at a time.
@@ -275,7 +279,13 @@ impl Responder for Answers {
             self.room.check(cost(body), limit)?;
         }
         self.room.enter(&answer);
-        desk.queue.push(Command::Answer { worker: desk.worker, id, answer });
+        let last = !matches!(answer, Answer::Partial(_));
+        let is_single = last && self.in_hand.fetch_sub(1, Ordering::Relaxed) == 1;
+        let command = Command::Answer { worker: desk.worker, id, answer };
+        match is_single {
+            true => desk.queue.push_alone(|| command),
+            false => desk.queue.push(command),
+        }
         Ok(())
     }
 

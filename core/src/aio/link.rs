@@ -62,6 +62,16 @@ impl Link {
         self.dealer.as_ref().map_or(Ok(Received::Nothing), Dealer::try_recv)
     }
 
+    /// Whether the connection is open and has taken all that there was to send.
+    pub(super) fn is_clear(&self) -> bool {
+        self.is_open() && self.unsent.is_empty()
+    }
+
+    /// Whether it also has nothing to read, so that its descriptor tells of whatever comes next.
+    pub(super) fn is_calm(&self) -> bool {
+        self.unsent.is_empty() && self.dealer.as_ref().is_some_and(|dealer| !dealer.is_readable().unwrap_or(true))
+    }
+
     /// How much memory the unsent messages take, about.
     pub(super) fn unsent_cost(&self) -> usize {
         self.unsent.iter().flatten().map(|frame| frame.len() + FRAME_COST).sum()

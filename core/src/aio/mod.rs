@@ -12,6 +12,7 @@ mod client;
 mod command;
 mod crew;
 mod desk;
+mod engine;
 mod inbox;
 mod link;
 mod outcome;

@@ -129,6 +129,11 @@ impl Load {
         Some(Permit(self.clone()))
     }
 
+    /// Whether no more than one request is unanswered.
+    pub(super) fn is_single(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) <= 1
+    }
+
     pub(super) fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }

@@ -15,9 +15,9 @@ use crate::proto::mdp::Version;
 use crate::transport::{Dealer, DealerOptions, Received};
 
 use super::command::Call;
+use super::engine::Io;
 use super::link::Link;
 use super::outcome::Caller;
-use super::reactor::Io;
 use super::timers::Owner;
 
 /// A connection that nobody has used for this long is closed: idle clients keep no descriptors.

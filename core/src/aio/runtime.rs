@@ -1,6 +1,7 @@
 //! The one I/O thread of the process: started with the first handle, ended with the last.
 
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,6 +13,7 @@ use crate::fork::Origin;
 use crate::transport::{self, Waker};
 
 use super::command::Command;
+use super::engine::Engine;
 use super::reactor::Reactor;
 
 /// How long the last handle waits for the thread to say its farewells: a little more than sockets linger.
@@ -71,6 +73,9 @@ impl Drop for Lifetime {
 pub(super) struct Queue {
     origin: Origin,
     waker: Waker,
+    /// What commands are carried out on: by the I/O thread, which waits for it, or by a caller who finds it free.
+    /// Locked before `state`.
+    engine: Mutex<Engine>,
     state: Mutex<QueueState>,
     ended: Condvar,
     next_id: AtomicU64,
@@ -90,6 +95,7 @@ impl Queue {
         Ok(Queue {
             origin,
             waker: Waker::new()?,
+            engine: Mutex::new(Engine::new()),
             state: Mutex::default(),
             ended: Condvar::new(),
             next_id: AtomicU64::new(1),
@@ -108,21 +114,44 @@ impl Queue {
 
     /// Hands a command to the I/O thread; drops it where there is none any more.
     pub(super) fn push(&self, command: Command) {
+        self.push_in_order(|| command);
+    }
+
+    /// Hands over a command that is made when its turn has come, so that it can bear a number in the order of the commands.
+    pub(super) fn push_in_order(&self, command: impl FnOnce() -> Command) {
         if self.origin.is_here() {
-            self.put(self.lock(), command);
+            let state = self.lock();
+            let command = command();
+            self.put(state, command);
         }
     }
 
-    /// Hands a command over that bears the next one of these numbers: they rise in the order of the commands. The number.
-    pub(super) fn push_numbered(&self, numbers: &AtomicU64, command: impl FnOnce(u64) -> Command) -> u64 {
-        let next = || numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        if !self.origin.is_here() {
-            return next();
-        }
+    /// As [`Queue::push_in_order`], for a command that should be carried out in this thread if it can be: one after which
+    /// there will be nothing to do but wait. What comes in numbers is better handed over, and goes out together.
+    pub(super) fn push_alone(&self, command: impl FnOnce() -> Command) {
+        let engine = if self.origin.is_here() { self.engine.try_lock().ok() } else { None };
+        let Some(mut engine) = engine else { return self.push_in_order(command) };
         let state = self.lock();
-        let number = next();
-        self.put(state, command(number));
-        number
+        let command = command();
+        // What was asked before comes before, and all of it before the end.
+        if state.closed || !state.commands.is_empty() || !engine.is_ready_for(&command) {
+            drop(engine);
+            return self.put(state, command);
+        }
+        drop(state);
+        let carried_out = catch_unwind(AssertUnwindSafe(|| engine.carry_out(command)));
+        drop(engine);
+        if carried_out.is_err() {
+            log::error!("an asynchronous call panicked; this is a bug");
+        }
+        if carried_out.unwrap_or(true) {
+            self.waker.wake();
+        }
+    }
+
+    /// Waits for the engine, which callers have for moments only.
+    pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
+        lock(&self.engine)
     }
 
     fn put(&self, mut state: MutexGuard<'_, QueueState>, command: Command) {

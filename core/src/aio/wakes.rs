@@ -51,6 +51,10 @@ impl Wakes {
         self.events.extend(hook.cloned().zip(event.into()));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.wakers.is_empty() && self.bells.is_empty() && self.cancelled.is_empty() && self.events.is_empty()
+    }
+
     /// Makes the wake-ups.
     pub(super) fn flush(&mut self) {
         for (hook, event) in self.events.drain(..) {

@@ -125,6 +125,11 @@ impl Dealer {
         Ok(Received::Message(frames))
     }
 
+    /// Whether a message, or the notice of a lost connection, is there. Where none is, the descriptor tells of the next.
+    pub(crate) fn is_readable(&self) -> Result<bool> {
+        Ok(self.socket.events()? & zmq_sys::ZMQ_POLLIN != 0)
+    }
+
     pub(super) fn socket(&self) -> &Socket {
         &self.socket
     }

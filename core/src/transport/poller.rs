@@ -114,40 +114,65 @@ impl Poller {
     /// Waits until an interest is ready or `timeout` is over; `None` waits as long as it takes. A timeout is rounded up
     /// to whole milliseconds.
     pub(crate) fn poll(&mut self, interests: &[Interest<'_>], timeout: Option<Duration>) -> Result<Woken> {
+        let ready = self.look(interests)?;
+        if ready > 0 {
+            return Ok(Woken::Ready(ready));
+        }
+        match self.sleep(timeout)? {
+            Woken::Ready(_) => Ok(Woken::Ready(self.look_again(interests)?)),
+            woken => Ok(woken),
+        }
+    }
+
+    /// How many of the interests are ready without waiting. Where none is, [`Poller::sleep`] waits for them.
+    pub(crate) fn look(&mut self, interests: &[Interest<'_>]) -> Result<usize> {
         self.readiness.clear();
         for interest in interests {
             self.readiness.push(interest.look(false)?);
         }
         let ready = self.count();
-        if ready > 0 {
-            return Ok(Woken::Ready(ready));
+        if ready == 0 {
+            self.descriptors.clear();
+            for interest in interests {
+                interest.for_each_fd(|fd| self.descriptors.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 }));
+            }
         }
-        self.descriptors.clear();
-        for interest in interests {
-            interest.for_each_fd(|fd| self.descriptors.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 }));
-        }
+        Ok(ready)
+    }
+
+    /// Waits until one of the descriptors of the last look stirs; meanwhile others may use the sockets.
+    pub(crate) fn sleep(&mut self, timeout: Option<Duration>) -> Result<Woken> {
         let timeout =
             timeout.map_or(-1, |timeout| i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
-        // SAFETY: the list is live and as long as it is said to be; the descriptors are those of borrowed sockets and wakers.
+        // SAFETY: the list is live and as long as it is said to be. A descriptor that has been closed meanwhile, or that
+        // belongs to something else, is reported as such and read by nobody.
         match unsafe { libc::poll(self.descriptors.as_mut_ptr(), self.descriptors.len() as _, timeout) } {
-            0 => return Ok(Woken::Timeout),
-            -1 => {
-                return match std::io::Error::last_os_error().raw_os_error() {
-                    Some(libc::EINTR) => Ok(Woken::Interrupted),
-                    errno => Err(os_error("cannot wait for messages", errno.unwrap_or_default())),
-                };
-            }
-            _ => {}
+            0 => Ok(Woken::Timeout),
+            -1 => match std::io::Error::last_os_error().raw_os_error() {
+                Some(libc::EINTR) => Ok(Woken::Interrupted),
+                errno => Err(os_error("cannot wait for messages", errno.unwrap_or_default())),
+            },
+            stirred => Ok(Woken::Ready(stirred as usize)),
         }
-        let mut stirred = self.descriptors.iter().map(|descriptor| descriptor.revents != 0);
-        for (interest, readiness) in interests.iter().zip(&mut self.readiness) {
+    }
+
+    /// After a sleep: how many of the interests, which may be others now, are ready as far as descriptors that have stirred
+    /// can tell.
+    pub(crate) fn look_again(&mut self, interests: &[Interest<'_>]) -> Result<usize> {
+        self.readiness.clear();
+        let mut next = 0;
+        for interest in interests {
             let mut has_stirred = false;
-            interest.for_each_fd(|_| has_stirred |= stirred.next().unwrap_or_default());
-            if has_stirred {
-                *readiness = interest.look(true)?;
-            }
+            interest.for_each_fd(|fd| {
+                // Nearly always in the order of the last look.
+                let known = self.descriptors.get(next).filter(|known| known.fd == fd);
+                next += 1;
+                let known = known.or_else(|| self.descriptors.iter().find(|known| known.fd == fd));
+                has_stirred |= known.is_some_and(|known| known.revents != 0);
+            });
+            self.readiness.push(if has_stirred { interest.look(true)? } else { Readiness::default() });
         }
-        Ok(Woken::Ready(self.count()))
+        Ok(self.count())
     }
 
     /// What the interest at `index` of the last wait is ready for.
