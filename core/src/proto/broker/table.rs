@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
+use std::ops::Deref;
 
 use foldhash::fast::FixedState;
 use slab::Slab;
@@ -12,6 +13,13 @@ use super::Map;
 pub(super) struct Table<N, T> {
     keys: Map<N, usize>,
     entries: Slab<(N, T)>,
+}
+
+impl<N: Deref<Target = str>, T> Table<N, T> {
+    /// A name as text; empty where nothing has the key.
+    pub(super) fn text(&self, key: usize) -> &str {
+        self.entries.get(key).map_or("", |(name, _)| name)
+    }
 }
 
 impl<N: Clone + Eq + Hash, T> Table<N, T> {
