@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options::{Protocol, WorkerOptions};
 use crate::proto::worker::Answer;
+use crate::wait::Check;
 use crate::worker::{Cancellations, Delivered, Request, Responder};
 
 use super::command::Command;
@@ -251,7 +252,7 @@ impl Answers {
 }
 
 impl Responder for Answers {
-    fn answer(&self, id: u64, answer: Answer) -> Result<()> {
+    fn answer(&self, id: u64, answer: Answer) -> Result<bool> {
         let desk = &*self.desk;
         desk.queue.origin().check("request")?;
         let bytes = match &answer {
@@ -276,6 +277,11 @@ impl Responder for Answers {
         }
         self.room.enter(&answer);
         desk.queue.push(Command::Answer { worker: desk.worker, id, answer });
+        Ok(true)
+    }
+
+    /// Without room a part has been refused already.
+    fn await_room(&self, _check: Check<'_>) -> Result<()> {
         Ok(())
     }
 
