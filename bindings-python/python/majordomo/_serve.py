@@ -54,9 +54,9 @@ def serve(
     that has called ``request.reply`` or ``request.fail`` itself returns None.
 
     ``concurrency`` requests are worked on at once, each on a thread and with a registration of its own; the first one
-    is the calling thread, so with 1 the handler runs there. The other options are those of Worker, and each registration
-    has them to itself: it holds ``prefetch`` further requests ready, and answers a repeat of a request from its own kept
-    outcomes. ``on_event`` is told of the connections of all.
+    is the calling thread, so with 1 the handler runs there. The other options are those of Worker. Each registration
+    has them to itself: it holds ``prefetch`` further requests ready, and answers repeats from its own kept outcomes.
+    ``on_event`` is told of the connections of all.
 
     Raises InvalidArgument for a service name or an option that is out of range. KeyboardInterrupt, or whatever else
     a signal handler raises, ends it: requests in hand on other threads are finished, the interrupted one goes to
