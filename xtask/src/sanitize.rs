@@ -121,7 +121,8 @@ fn build(
         .dir(&project.root);
     if sanitizer == Sanitizer::Address {
         // Of libzmq it sees what it allocates and frees, and the memory that it copies.
-        return Ok(run.args(ordinary_libzmq(project)?));
+        let leaks = format!("suppressions={}", project.path("xtask/leaks.supp").display());
+        return Ok(run.args(ordinary_libzmq(project)?).env("LSAN_OPTIONS", leaks));
     }
     // It must see all locks: those of libzmq, and those of the standard library, which is built anew.
     let run = run.arg("-Zbuild-std").env("CXXFLAGS", "-fsanitize=thread -g -fno-omit-frame-pointer");
