@@ -745,8 +745,10 @@ mdmsg_t *mdwrk_recv(mdwrk_t *self,
 
 /**
  * Sends *part_p as a part of the answer to the request in hand; the reply given to mdwrk_recv or mdwrk_reply ends the
- * answer. Where the protocol knows no parts (0.1), they are joined with the reply. Result: 0, or -1 on failure: MD_EINVAL
- * if no request is in hand, and for NULL. Ownership: takes *part_p as mdwrk_recv takes *reply_p.
+ * answer. Where the protocol knows no parts (0.1), they are joined with the reply. Waits while the connection has no room
+ * for more. Result: 0, or -1 on failure: MD_EINVAL if no request is in hand, and for NULL; MD_ECANCELLED when the thread
+ * handled a signal while it waited (the part goes out all the same). Ownership: takes *part_p as mdwrk_recv takes
+ * *reply_p.
  */
 int mdwrk_partial(mdwrk_t *self,
                   mdmsg_t **part_p);

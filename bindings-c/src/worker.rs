@@ -247,15 +247,17 @@ pub unsafe extern "C" fn mdwrk_recv(this: *mut mdwrk_t, reply_p: *mut *mut mdmsg
 }
 
 /// Sends *part_p as a part of the answer to the request in hand; the reply given to mdwrk_recv or mdwrk_reply ends the
-/// answer. Where the protocol knows no parts (0.1), they are joined with the reply. Result: 0, or -1 on failure: MD_EINVAL
-/// if no request is in hand, and for NULL. Ownership: takes *part_p as mdwrk_recv takes *reply_p.
+/// answer. Where the protocol knows no parts (0.1), they are joined with the reply. Waits while the connection has no room
+/// for more. Result: 0, or -1 on failure: MD_EINVAL if no request is in hand, and for NULL; MD_ECANCELLED when the thread
+/// handled a signal while it waited (the part goes out all the same). Ownership: takes *part_p as mdwrk_recv takes
+/// *reply_p.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_partial(this: *mut mdwrk_t, part_p: *mut *mut mdmsg_t) -> c_int {
     guard_on(this, |session: &Arc<Session>| {
         let state = session.exclusive()?;
         // SAFETY: a place for a message or NULL, as the header demands.
         let part = unsafe { message::take(part_p, "part_p") }?;
-        state.in_hand()?.partial(part).map(|()| 0)
+        state.in_hand()?.partial_with(part, &mut until_signal).map(|()| 0)
     })
 }
 

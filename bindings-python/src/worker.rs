@@ -275,11 +275,12 @@ impl Request {
     /// Send a partial reply; any number of them may come before the final one.
     ///
     /// MDP/0.2 (RFC 18) and MDPX deliver each by itself; over MDP/0.1 their frames arrive joined with the final
-    /// reply's. Raises what ``reply`` raises.
+    /// reply's. A part that finds the connection full waits until there is room: Ctrl-C ends the wait, and the part goes
+    /// out all the same. A request of ``majordomo.aio`` raises QueueFull instead. Raises what ``reply`` raises.
     #[pyo3(signature = (body, *, properties=None))]
     fn partial(&self, py: Python<'_>, body: &Bound<'_, PyAny>, properties: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let body = message_of(body, properties)?;
-        call(py, || self.core.partial(body))
+        wait(py, |check| self.core.partial_with(body, check))
     }
 
     /// Answer that the request failed: the caller gets a ServiceError with this code and text.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -79,6 +80,23 @@ def test_management_names_cannot_be_served(broker: majordomo.Broker) -> None:
 def test_a_worker_needs_a_concurrency(broker: majordomo.Broker, concurrency: int) -> None:
     with pytest.raises(majordomo.InvalidArgument):
         majordomo.serve(broker.endpoint, "echo", lambda request: b"", concurrency=concurrency)
+
+
+SERVES: list[Callable[..., Any]] = [majordomo.serve, lambda *args, **options: asyncio.run(aio.serve(*args, **options))]
+
+
+@pytest.mark.parametrize("serve", SERVES)
+@pytest.mark.parametrize("option", ["prefetch", "keep_outcomes", "keep_outcomes_bytes", "keep_outcomes_age"])
+def test_options_of_a_worker_reach_it_through_serve(
+    broker: majordomo.Broker, serve: Callable[..., Any], option: str
+) -> None:
+    with pytest.raises(majordomo.InvalidArgument):
+        serve(broker.endpoint, "echo", lambda request: b"", **{option: -1})
+
+
+@pytest.mark.parametrize("serve", [majordomo.serve, aio.serve])
+def test_serve_has_all_options_of_a_worker(serve: Callable[..., Any]) -> None:
+    assert not inspect.signature(majordomo.Worker).parameters.keys() - inspect.signature(serve).parameters.keys()
 
 
 @pytest.mark.parametrize("body", [None, 5, object(), [5], {"a": 1}])

@@ -6,8 +6,10 @@ import signal
 from typing import Callable
 
 import pytest
+import zmq
 
 import majordomo
+from raw import RawBroker, socket
 from scene import PATIENCE, Script, in_thread, until
 
 WAITS = {
@@ -95,6 +97,50 @@ def test_ctrl_c_ends(broker: majordomo.Broker, script: Callable[..., Script], wa
             program.say("")
         status, output, errors = program.end()
         assert (status, output) == (0, "interrupted\n"), errors
+
+
+def test_ctrl_c_ends_a_part_that_waits_for_room(script: Callable[..., Script]) -> None:
+    with socket(zmq.ROUTER) as router:
+        router.rcvhwm = 1
+        broker = RawBroker(router)
+        program = script(
+            """
+import os, signal, sys, majordomo
+begun, seen = 0, []
+def look(*_):
+    # The same part as the last time: it waits.
+    if begun in seen:
+        os.kill(os.getpid(), signal.SIGINT)
+    seen.append(begun)
+
+worker = majordomo.Worker(sys.argv[1], "stream", protocol="0.2", heartbeat=60)
+request = worker.recv()
+signal.signal(signal.SIGALRM, look)
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+try:
+    while True:
+        begun += 1
+        request.partial(bytes(65536))
+except KeyboardInterrupt:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print("interrupted", begun)
+request.reply(b"")
+""",
+            broker.endpoint,
+        )
+        worker, *ready = broker.receive()
+        assert ready == [b"MDPW02", b"\x01", b"stream"]
+        broker.send(worker, b"MDPW02", b"\x02", b"client", b"", b"body")
+        word, begun = program.line().split()
+        assert word == "interrupted"
+        # All parts go out, and the request could still be answered.
+        parts = 0
+        while (message := broker.receive()) == [worker, b"MDPW02", b"\x03", b"client", b"", bytes(65536)]:
+            parts += 1
+        assert message == [worker, b"MDPW02", b"\x04", b"client", b"", b""]
+        assert parts in (int(begun), int(begun) - 1)
+        status, _, errors = program.end()
+        assert (status, errors) == (0, "")
 
 
 def test_ctrl_c_in_an_event_listener_ends_the_call_that_tells_it(

@@ -9,7 +9,7 @@ from typing import Callable
 import pytest
 
 import majordomo
-from scene import PATIENCE, Script, echo, in_thread, serving
+from scene import PATIENCE, Script, echo, in_thread, serving, until
 
 
 def test_iterating_over_a_worker_gives_its_requests(broker: majordomo.Broker, client: majordomo.Client) -> None:
@@ -233,3 +233,35 @@ def test_a_worker_registers_again_with_a_broker_that_comes_back() -> None:
         first.stop()
         with majordomo.Broker(endpoint), majordomo.Client(endpoint, timeout=PATIENCE) as client:
             assert client.request("echo", b"again") == [b"again"]
+
+
+def test_serve_holds_further_requests_ready_and_tells_of_its_connection(broker: majordomo.Broker) -> None:
+    class Enough(BaseException):
+        pass
+
+    events: list[majordomo.Event] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def handler(request: majordomo.Request) -> majordomo.Message:
+        if request.body == [b"end"]:
+            raise Enough
+        begun.set()
+        go_on.wait(PATIENCE)
+        return request.body
+
+    def ask(body: bytes) -> majordomo.Message:
+        with majordomo.Client(broker.endpoint, timeout=PATIENCE) as client:
+            return client.request("work", body, max_attempts=1)
+
+    serve = in_thread(lambda: majordomo.serve(broker.endpoint, "work", handler, prefetch=1, on_event=events.append))
+    waits = [in_thread(lambda: ask(b"1")), in_thread(lambda: ask(b"2"))]
+    begun.wait(PATIENCE)
+    # The handler has one of them; the other waits with the worker, not with the broker.
+    until(lambda: broker.stats()["in_flight"] == 2)
+    go_on.set()
+    assert [wait() for wait in waits] == [[b"1"], [b"2"]]
+    with pytest.raises(majordomo.WorkerLost):
+        ask(b"end")
+    with pytest.raises(Enough):
+        serve()
+    assert events[0].name == "connected"

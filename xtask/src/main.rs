@@ -77,11 +77,7 @@ enum Command {
     /// Run the fuzz targets, with the nightly toolchain
     Fuzz(fuzz::Arguments),
     /// Run the tests of the core and of the C library under AddressSanitizer or ThreadSanitizer, with the nightly toolchain
-    Sanitize {
-        /// The sanitizers; by default both
-        #[arg(value_enum)]
-        sanitizers: Vec<sanitize::Sanitizer>,
-    },
+    Sanitize(sanitize::Arguments),
     /// Build what users install, into dist/: wheel, npm tarball, C archive, binaries
     Dist,
 }
@@ -116,7 +112,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Simulate(arguments) => simulate::run(&project, &arguments),
         Command::Soak(arguments) => soak::run(&project, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&project, &arguments),
-        Command::Sanitize { sanitizers } => sanitize::run(&project, &sanitizers),
+        Command::Sanitize(arguments) => sanitize::run(&project, &arguments),
         Command::Dist => dist::run(&project).map(|()| true),
     }
 }

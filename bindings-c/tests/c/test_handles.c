@@ -1,5 +1,6 @@
 /* Handles that are of another type, destroyed, stray, in use elsewhere, or from before a fork; and signals. */
 #include "hub.h"
+#include "zmtp.h"
 #include <sched.h>
 #include <signal.h>
 #include <sys/time.h>
@@ -162,6 +163,51 @@ static void a_signal_ends_a_blocking_call (void)
     mdbrk_destroy (&hub);
 }
 
+/* A worker's broker is here a socket that nobody reads from. */
+static void a_signal_ends_a_part_that_waits_for_room (void)
+{
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    memset (&address, 0, sizeof address);
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl (INADDR_LOOPBACK);
+    int listener = socket (AF_INET, SOCK_STREAM, 0);
+    CHECK (bind (listener, (struct sockaddr *) &address, size) == 0 && listen (listener, 1) == 0);
+    CHECK (getsockname (listener, (struct sockaddr *) &address, &size) == 0);
+    char endpoint[64];
+    snprintf (endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", ntohs (address.sin_port));
+
+    mdwrk_t *worker = mdwrk_new (endpoint, "stream", 0);
+    CHECK (mdwrk_set_protocol (worker, "0.2") == 0);
+    /* The connection is not given up meanwhile. */
+    CHECK (mdwrk_set_heartbeat (worker, PATIENCE_MS) == 0);
+    CHECK (mdwrk_start (worker) == 0);
+    int fd = zmtp_greet (accept (listener, NULL, NULL), "ROUTER");
+    CHECK (fd >= 0);
+    const frame_t ready[] = {FRAME ("MDPW02"), FRAME ("\1"), FRAME ("stream")};
+    CHECK (zmtp_expect (fd, ready, 3));
+    const frame_t request[] = {FRAME ("MDPW02"), FRAME ("\2"), FRAME ("client"), FRAME (""), FRAME ("body")};
+    zmtp_send (fd, request, 5);
+    mdmsg_t *none = NULL, *body = mdwrk_recv (worker, &none);
+    CHECK (mdmsg_streq (body, 0, "body") == 1);
+    mdmsg_destroy (&body);
+
+    static char bytes[65536];
+    int sent = 0;
+    alarms (1);
+    while (sent == 0) {
+        mdmsg_t *part = mdmsg_new ();
+        CHECK (mdmsg_addmem (part, bytes, sizeof bytes) == 0);
+        sent = mdwrk_partial (worker, &part);
+        CHECK (part == NULL);
+    }
+    alarms (0);
+    CHECK (mdwrk_errno (worker) == MD_ECANCELLED);
+    close (fd);
+    close (listener);
+    mdwrk_destroy (&worker);
+}
+
 /* What holds in the child. Result: how many things did not. */
 static int child (const char *endpoint, mdcli_t *client, mdcli_async_t *async, mdwrk_t *worker, mdmsg_t *message)
 {
@@ -240,6 +286,7 @@ int main (void)
     RUN (a_second_thread_is_told_that_the_handle_is_busy_and_may_destroy_it);
     RUN (a_client_in_use_is_busy_and_destroying_it_ends_the_call);
     RUN (a_signal_ends_a_blocking_call);
+    RUN (a_signal_ends_a_part_that_waits_for_room);
     RUN (after_a_fork_old_handles_are_closed_and_new_ones_work);
     return check_report ();
 }

@@ -1,4 +1,4 @@
-/* A DEALER by hand, over a plain TCP socket (ZMTP 3.0, RFC 23): a peer that holds none of our code. */
+/* A DEALER or ROUTER by hand, over a plain TCP socket (ZMTP 3.0, RFC 23): a peer that holds none of our code. */
 #ifndef ZMTP_H
 #define ZMTP_H
 
@@ -81,10 +81,10 @@ static inline int zmtp_read_frame (int fd, char *data, size_t room, size_t *size
     return head[0];
 }
 
-/* A connected DEALER, or -1. */
-static inline int zmtp_connect (const char *endpoint)
+/* Shakes hands over a TCP connection as a DEALER or ROUTER: the connection, or -1, and then it is closed. */
+static inline int zmtp_greet (int fd, const char *type)
 {
-    static const char ready[] = "\x04\x1a\x05READY\x0bSocket-Type\0\0\0\6DEALER";
+    static const char ready[] = "\x04\x1a\x05READY\x0bSocket-Type\0\0\0\6";
     char greeting[64], other[256];
     size_t size;
     memset (greeting, 0, sizeof greeting);
@@ -92,13 +92,13 @@ static inline int zmtp_connect (const char *endpoint)
     greeting[9] = '\x7f';
     greeting[10] = 3;
     memcpy (greeting + 12, "NULL", 4);
-    int fd = tcp_connect (endpoint);
     if (fd < 0)
         return -1;
     tcp_write (fd, greeting, sizeof greeting);
     if (tcp_read (fd, other, 64)) {
-        char command[sizeof ready - 1];
-        memcpy (command, ready, sizeof command);
+        char command[sizeof ready - 1 + 6];
+        memcpy (command, ready, sizeof ready - 1);
+        memcpy (command + sizeof ready - 1, type, 6);
         command[1] = (char) (sizeof command - 2);
         tcp_write (fd, command, sizeof command);
         if (zmtp_read_frame (fd, other, sizeof other, &size) == 4)
@@ -106,6 +106,12 @@ static inline int zmtp_connect (const char *endpoint)
     }
     close (fd);
     return -1;
+}
+
+/* A connected DEALER, or -1. */
+static inline int zmtp_connect (const char *endpoint)
+{
+    return zmtp_greet (tcp_connect (endpoint), "DEALER");
 }
 
 static inline void zmtp_send (int fd, const frame_t *frames, size_t count)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, Union, cast
 
-from majordomo._majordomo import Message, Request, Worker
+from majordomo._majordomo import Event, Message, Request, Worker
 from majordomo.errors import InvalidArgument, ServiceError
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ def serve(
     protocol: str | None = None,
     max_message_bytes: int | None = None,
     drain_timeout: float | None = None,
+    prefetch: int | None = None,
+    keep_outcomes: int | None = None,
+    keep_outcomes_bytes: int | None = None,
+    keep_outcomes_age: float | None = None,
+    on_event: Callable[[Event], object] | None = None,
 ) -> None:
     """Answer the requests of a service with a function, until the program is interrupted.
 
@@ -49,7 +54,9 @@ def serve(
     that has called ``request.reply`` or ``request.fail`` itself returns None.
 
     ``concurrency`` requests are worked on at once, each on a thread and with a registration of its own; the first one
-    is the calling thread, so with 1 the handler runs there. The other options are those of Worker.
+    is the calling thread, so with 1 the handler runs there. The other options are those of Worker. Each registration
+    has them to itself: it holds ``prefetch`` further requests ready, and answers repeats from its own kept outcomes.
+    ``on_event`` is told of the connections of all.
 
     Raises InvalidArgument for a service name or an option that is out of range. KeyboardInterrupt, or whatever else
     a signal handler raises, ends it: requests in hand on other threads are finished, the interrupted one goes to
@@ -69,6 +76,11 @@ def serve(
                 protocol=protocol,
                 max_message_bytes=max_message_bytes,
                 drain_timeout=drain_timeout,
+                prefetch=prefetch,
+                keep_outcomes=keep_outcomes,
+                keep_outcomes_bytes=keep_outcomes_bytes,
+                keep_outcomes_age=keep_outcomes_age,
+                on_event=on_event,
             )
             workers.append(worker)
         for worker in workers[1:]:

@@ -427,14 +427,45 @@ class Broker:
 
 
 async def serve(
-    endpoints: str | Sequence[str], service: str, handler: Handler, *, concurrency: int = 1, **options: Any
+    endpoints: str | Sequence[str],
+    service: str,
+    handler: Handler,
+    *,
+    concurrency: int = 1,
+    heartbeat: float | None = None,
+    liveness: int | None = None,
+    reconnect: float | None = None,
+    protocol: str | None = None,
+    max_message_bytes: int | None = None,
+    drain_timeout: float | None = None,
+    prefetch: int | None = None,
+    keep_outcomes: int | None = None,
+    keep_outcomes_bytes: int | None = None,
+    keep_outcomes_age: float | None = None,
+    on_event: Callable[[Event], object] | None = None,
 ) -> None:
     """Answer the requests of a service with an ``async def`` or an async generator, until the task is cancelled.
 
     ``concurrency`` requests are worked on at once. Options are those of Worker; the handler is described at
     ``Worker.serve``.
     """
-    async with Worker(endpoints, service, concurrency=concurrency, **options) as worker:
+    worker = Worker(
+        endpoints,
+        service,
+        concurrency=concurrency,
+        heartbeat=heartbeat,
+        liveness=liveness,
+        reconnect=reconnect,
+        protocol=protocol,
+        max_message_bytes=max_message_bytes,
+        drain_timeout=drain_timeout,
+        prefetch=prefetch,
+        keep_outcomes=keep_outcomes,
+        keep_outcomes_bytes=keep_outcomes_bytes,
+        keep_outcomes_age=keep_outcomes_age,
+        on_event=on_event,
+    )
+    async with worker:
         await worker.serve(handler)
 
 

@@ -56,7 +56,8 @@ impl Client {
     /// A client of the broker at `endpoints`, several separated by commas. Connections are made when they are needed.
     ///
     /// # Errors
-    /// `InvalidArgument`; `Internal` where the operating system gives no thread or no descriptors.
+    /// `InvalidArgument`; `Internal` where the operating system gives no thread, `BrokerUnreachable` where it gives no
+    /// descriptors.
     pub fn connect(endpoints: &str) -> Result<Client> {
         Client::with_options(ClientOptions::new(endpoints))
     }

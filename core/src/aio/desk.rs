@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options::{Protocol, WorkerOptions};
 use crate::proto::worker::Answer;
+use crate::wait::Check;
 use crate::worker::{Cancellations, Delivered, Request, Responder};
 
 use super::command::Command;
@@ -255,7 +256,7 @@ impl Answers {
 }
 
 impl Responder for Answers {
-    fn answer(&self, id: u64, answer: Answer) -> Result<()> {
+    fn answer(&self, id: u64, answer: Answer) -> Result<bool> {
         let desk = &*self.desk;
         desk.queue.origin().check("request")?;
         let bytes = match &answer {
@@ -286,6 +287,11 @@ impl Responder for Answers {
             true => desk.queue.push_alone(|| command),
             false => desk.queue.push(command),
         }
+        Ok(true)
+    }
+
+    /// Without room a part has been refused already.
+    fn await_room(&self, _check: Check<'_>) -> Result<()> {
         Ok(())
     }
 

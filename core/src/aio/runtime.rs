@@ -27,7 +27,7 @@ impl Runtime {
     /// The process's I/O thread, started if it does not run.
     ///
     /// # Errors
-    /// `Internal` where the operating system gives no thread, or no descriptors to wake it by.
+    /// `Internal` where the operating system gives no thread, `BrokerUnreachable` where it gives no descriptors to wake it by.
     pub(super) fn shared() -> Result<Runtime> {
         let cell = Cell::current();
         let mut slot = lock(&cell.lifetime);

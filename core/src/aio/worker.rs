@@ -51,7 +51,8 @@ impl Worker {
     /// A worker of `service` at the broker at `endpoints`, several separated by commas.
     ///
     /// # Errors
-    /// `InvalidArgument`; `Internal` where the operating system gives no thread or no descriptors.
+    /// `InvalidArgument`; `Internal` where the operating system gives no thread, `BrokerUnreachable` where it gives no
+    /// descriptors.
     pub fn connect(endpoints: &str, service: &str) -> Result<Worker> {
         Worker::with_options(WorkerOptions::new(endpoints, service))
     }

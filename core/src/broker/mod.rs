@@ -64,7 +64,8 @@ impl Broker {
     /// Starts a broker; it listens when this returns.
     ///
     /// # Errors
-    /// `InvalidArgument` for options that cannot be, `Denied` or `Internal` where an endpoint cannot be listened on.
+    /// `InvalidArgument` for options that cannot be, `Denied` or `Internal` where an endpoint cannot be listened on,
+    /// `BrokerUnreachable` without free descriptors.
     pub fn with_options(options: BrokerOptions) -> Result<Broker> {
         options.validate()?;
         let origin = Origin::here();

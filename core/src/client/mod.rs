@@ -57,7 +57,7 @@ impl Client {
     /// A client with these options.
     ///
     /// # Errors
-    /// `InvalidArgument` for options that cannot be, `Internal` where the operating system gives no descriptors.
+    /// `InvalidArgument` for options that cannot be, `BrokerUnreachable` where the operating system gives no descriptors.
     pub fn with_options(options: ClientOptions) -> Result<Client> {
         options.validate()?;
         Ok(Client {

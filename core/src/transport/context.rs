@@ -1,6 +1,7 @@
 //! libzmq's contexts: one that clients and workers of the process share, and one for each broker.
 
 use std::ffi::c_void;
+use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::error::Result;
 use crate::fork::Origin;
 
-use super::socket::{last_errno, os_error};
+use super::socket::{io_error, last_errno, os_error};
 
 /// How many sockets there may be at once: the most that libzmq's slots can number.
 const MAX_SOCKETS: i32 = 65_535;
@@ -57,7 +58,10 @@ impl Context {
         self.raw
     }
 
+    /// # Errors
+    /// `BrokerUnreachable` without free descriptors.
     fn new(origin: Origin) -> Result<Context> {
+        check_descriptors()?;
         // SAFETY: no preconditions.
         let raw = unsafe { zmq_sys::zmq_ctx_new() };
         if raw.is_null() {
@@ -67,6 +71,13 @@ impl Context {
         unsafe { zmq_sys::zmq_ctx_set(raw, zmq_sys::ZMQ_MAX_SOCKETS as i32, MAX_SOCKETS) };
         Ok(Context { raw, origin })
     }
+}
+
+/// A context opens five descriptors, one here and four with its first socket, and libzmq ends the process where it gets only
+/// some of them. So it is asked for only where there are as many, and as many again for whoever opens some in between.
+fn check_descriptors() -> Result<()> {
+    let pipes: io::Result<Vec<_>> = (0..5).map(|_| io::pipe()).collect();
+    pipes.map(drop).map_err(|error| io_error("libzmq has no descriptors to start with", &error))
 }
 
 impl Drop for Context {

@@ -55,7 +55,7 @@ impl Dealer {
     /// Starts to connect; does not wait for it.
     ///
     /// # Errors
-    /// `InvalidArgument` for an endpoint that cannot be one, `Internal` where no socket can be had.
+    /// `InvalidArgument` for an endpoint that cannot be one, `BrokerUnreachable` without free descriptors.
     pub(crate) fn connect(endpoint: &str, options: &DealerOptions) -> Result<Dealer> {
         let socket = Socket::new(zmq::DEALER, Context::shared()?)?;
         socket.set_int(zmq_sys::ZMQ_LINGER, milliseconds(options.linger))?;

@@ -223,9 +223,16 @@ pub(super) fn os_error(what: &str, errno: c_int) -> Error {
         | libc::ENAMETOOLONG
         | libc::ENOENT => ErrorKind::InvalidArgument,
         libc::EACCES | libc::EPERM => ErrorKind::Denied,
+        // Descriptors come free again: worth another try.
+        libc::EMFILE | libc::ENFILE => ErrorKind::BrokerUnreachable,
         _ => ErrorKind::Internal,
     };
     Error::new(kind, format!("{what}: {}", errno_text(errno)))
+}
+
+/// An error of the standard library's as one of ours.
+pub(super) fn io_error(what: &str, error: &io::Error) -> Error {
+    os_error(what, error.raw_os_error().unwrap_or_default())
 }
 
 fn errno_text(errno: c_int) -> String {

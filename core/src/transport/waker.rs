@@ -4,7 +4,9 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+
+use super::socket::io_error;
 
 /// Wakes one waiting thread from any other. However often it is woken, one byte at most is under way: the first wake
 /// after a [`clear`](Waker::clear) costs a system call, the others cost an atomic.
@@ -19,10 +21,9 @@ impl Waker {
     /// A waker that nobody has woken.
     ///
     /// # Errors
-    /// `Internal` without free descriptors.
+    /// `BrokerUnreachable` without free descriptors.
     pub(crate) fn new() -> Result<Waker> {
-        let (reader, writer) =
-            io::pipe().map_err(|error| Error::new(ErrorKind::Internal, format!("no pipe could be opened: {error}")))?;
+        let (reader, writer) = io::pipe().map_err(|error| io_error("no pipe could be opened", &error))?;
         Ok(Waker { pending: AtomicBool::new(false), reader, writer })
     }
 

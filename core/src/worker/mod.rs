@@ -34,6 +34,9 @@ pub(crate) use request::{Delivered, Responder};
 pub use serve::{Stop, serve};
 use session::Session;
 
+/// Pause between looks whether the connection has room for more parts.
+const ROOM_LOOK: Duration = Duration::from_millis(5);
+
 /// A worker of one service. It connects, registers, beats and reconnects by itself.
 ///
 /// One call at a time: another thread waits its turn. Requests may be answered from any thread.
@@ -91,7 +94,8 @@ impl Worker {
     /// Connects a worker with these options. `concurrency` other than 1 is for [`serve`] and [`aio`](crate::aio).
     ///
     /// # Errors
-    /// `InvalidArgument` for options that cannot be, `Internal` where no socket or thread can be had.
+    /// `InvalidArgument` for options that cannot be, `BrokerUnreachable` without free descriptors, `Internal` where no
+    /// thread can be had.
     pub fn with_options(options: WorkerOptions) -> Result<Worker> {
         options.validate()?;
         if options.concurrency != 1 {
@@ -330,15 +334,6 @@ impl Inner {
         }
         true
     }
-
-    /// Waits until the connection has taken the parts so far, so that a handler cannot fill the memory with them.
-    fn await_room(&self) -> Result<()> {
-        while !self.hold().is_clear()? {
-            let closed = self.lock_closed();
-            drop(self.closes.wait_timeout_while(closed, Duration::from_millis(5), |closed| !*closed));
-        }
-        Ok(())
-    }
 }
 
 impl Deref for Held<'_> {
@@ -370,16 +365,37 @@ impl Drop for Held<'_> {
 }
 
 impl Responder for Inner {
-    fn answer(&self, number: u64, answer: Answer) -> Result<()> {
+    fn answer(&self, number: u64, answer: Answer) -> Result<bool> {
         self.origin.check("request")?;
         let partial = matches!(answer, Answer::Partial(_));
-        let clear = {
+        let has_room = {
             let mut session = self.hold();
             session.answer(number, answer)?;
             !partial || session.is_clear()?
         };
         self.notices.tell();
-        if clear { Ok(()) } else { self.await_room() }
+        Ok(has_room)
+    }
+
+    /// Waits until the connection has taken the parts so far, so that a handler cannot fill the memory with them.
+    fn await_room(&self, check: Check<'_>) -> Result<()> {
+        let mut asked = Instant::now();
+        loop {
+            // `check` may have forked.
+            self.origin.check("request")?;
+            if self.hold().is_clear()? {
+                return Ok(());
+            }
+            // For nothing but time and signals: what tells of room is the connection's, and the beater may have taken it.
+            let woken = Poller::default().poll(&[], Some(ROOM_LOOK))?;
+            let wake = if woken == Woken::Interrupted { Wake::Interrupted } else { Wake::Tick };
+            if wake == Wake::Interrupted || asked.elapsed() >= SLICE {
+                asked = Instant::now();
+                if check(wake) == ControlFlow::Break(()) {
+                    return Err(Error::new(ErrorKind::Cancelled, "the wait for room was interrupted"));
+                }
+            }
+        }
     }
 
     fn cancellations(&self) -> &Cancellations {

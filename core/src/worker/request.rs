@@ -10,13 +10,17 @@ use crate::fork::Origin;
 use crate::message::Message;
 use crate::properties::Properties;
 use crate::proto::worker::Answer;
+use crate::wait::{Check, keep_waiting};
 
 use super::cancel::{CancelToken, Cancellations};
 
 /// Where answers go: a session of a blocking or an asynchronous worker.
 pub(crate) trait Responder: Send + Sync {
-    /// Sends an answer, or a part of one, to the request of this number.
-    fn answer(&self, id: u64, answer: Answer) -> Result<()>;
+    /// Sends an answer, or a part of one, to the request of this number; whether there is room for more.
+    fn answer(&self, id: u64, answer: Answer) -> Result<bool>;
+
+    /// Waits until there is room for more, asking `check` meanwhile.
+    fn await_room(&self, check: Check<'_>) -> Result<()>;
 
     /// Which requests are cancelled.
     fn cancellations(&self) -> &Cancellations;
@@ -127,7 +131,7 @@ impl Request {
     /// `InvalidArgument` for a second answer; `TooLarge` over `max_message_bytes`: the request can still be answered;
     /// `Closed` in a forked child.
     pub fn reply(&self, body: impl Into<Message>) -> Result<()> {
-        self.answer(Answer::Final(body.into()))
+        self.answer(Answer::Final(body.into())).map(drop)
     }
 
     /// Sends a part of the answer; more follow. MDP/0.1 has no parts: they are kept and sent with the final reply. A blocking
@@ -136,7 +140,17 @@ impl Request {
     /// # Errors
     /// As [`Request::reply`].
     pub fn partial(&self, body: impl Into<Message>) -> Result<()> {
-        self.answer(Answer::Partial(body.into()))
+        self.partial_with(body, &mut keep_waiting)
+    }
+
+    /// Sends a part as [`Request::partial`] does, asking `check` while it waits for room.
+    ///
+    /// # Errors
+    /// `Cancelled` where `check` ends the wait: the part goes out all the same, and the request can still be answered.
+    /// Otherwise as [`Request::reply`].
+    pub fn partial_with(&self, body: impl Into<Message>, check: Check<'_>) -> Result<()> {
+        // Waits without the lock, so that another thread can answer meanwhile.
+        if self.answer(Answer::Partial(body.into()))? { Ok(()) } else { self.responder.await_room(check) }
     }
 
     /// Answers that the handler failed: the caller gets a `ServiceError` with this code and text.
@@ -153,10 +167,10 @@ impl Request {
     /// # Errors
     /// As [`Request::fail`].
     pub fn fail_with(&self, failure: ServiceError) -> Result<()> {
-        self.answer(Answer::Failure(failure))
+        self.answer(Answer::Failure(failure)).map(drop)
     }
 
-    fn answer(&self, answer: Answer) -> Result<()> {
+    fn answer(&self, answer: Answer) -> Result<bool> {
         // First of all: the lock may be held by a thread that a forked child does not have.
         self.origin.check("request")?;
         let _giving = self.giving.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,12 +178,12 @@ impl Request {
             return Err(Error::invalid("this request has already been answered"));
         }
         let last = !matches!(answer, Answer::Partial(_));
-        self.responder.answer(self.id(), answer)?;
+        let has_room = self.responder.answer(self.id(), answer)?;
         if last {
             self.answered.store(true, Ordering::Release);
             self.responder.cancellations().forget(self.id());
         }
-        Ok(())
+        Ok(has_room)
     }
 }
 

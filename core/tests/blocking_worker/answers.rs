@@ -1,10 +1,12 @@
 //! What answers look like on the wire, and which are refused.
 
+use std::ops::ControlFlow;
+use std::sync::mpsc;
 use std::thread;
 
 use majordomo::{ErrorKind, Protocol, Worker};
 
-use crate::worker_peers::{Finally, RawBroker, echoing, kind, options};
+use crate::worker_peers::{Finally, PATIENCE, RawBroker, echoing, kind, options};
 
 #[test]
 fn requests_are_answered_in_the_frames_of_the_specification() {
@@ -75,6 +77,46 @@ fn a_stream_that_outruns_the_broker_arrives_whole() {
         }
         broker.answered(&peer, b"client", &[b"end"]);
         broker.left(&peer);
+    });
+}
+
+#[test]
+fn a_part_that_waits_for_room_can_be_interrupted_and_holds_up_no_other_thread_and_is_not_lost() {
+    let broker = RawBroker::with_room_for(10, "tcp://127.0.0.1:*", Protocol::V02);
+    let mut options = options(&broker, Protocol::V02);
+    // The connection is not given up meanwhile.
+    options.heartbeat = PATIENCE;
+    let worker = Worker::with_options(options).unwrap();
+    let peer = broker.registered("echo");
+    broker.request(&peer, b"client", &[b"count"]);
+    let request = worker.recv().unwrap();
+
+    let part = || vec![0; 1 << 16];
+    let mut parts = 1;
+    let interrupted = loop {
+        if let Err(error) = request.partial_with(part(), &mut |_| ControlFlow::Break(())) {
+            break error;
+        }
+        parts += 1;
+    };
+    assert_eq!(interrupted.kind(), ErrorKind::Cancelled);
+
+    thread::scope(|scope| {
+        let (asked, questions) = mpsc::channel();
+        let request = &request;
+        let waiting = scope.spawn(move || {
+            request.partial_with(part(), &mut |_| {
+                asked.send(()).unwrap();
+                ControlFlow::Continue(())
+            })
+        });
+        questions.recv_timeout(PATIENCE).unwrap();
+        request.reply("end").unwrap();
+        for _ in 0..=parts {
+            broker.partly_answered(&peer, b"client", &[&part()]);
+        }
+        broker.answered(&peer, b"client", &[b"end"]);
+        waiting.join().unwrap().unwrap();
     });
 }
 

@@ -329,7 +329,7 @@ impl<F: Frame> Broker<F> {
             entry.workers += 1;
             entry.idle += 1;
         }
-        log::debug!("worker {} serves {:?} ({})", hex(peer), self.services.name(service), wire.name());
+        log::debug!("worker {} serves {:?} ({})", hex(peer), self.services.text(service), wire.name());
         let key = self.workers.insert(RoutingId::from(peer), worker);
         self.arm_worker(key);
         Ok(key)
@@ -459,7 +459,7 @@ impl<F: Frame> Broker<F> {
                     _ => "overdue",
                 };
                 let silent_ms = u64::try_from(worker.heartbeat.silence(now).as_millis()).unwrap_or(u64::MAX);
-                let service = self.services.name(worker.service).map_or("", |name| name);
+                let service = self.services.text(worker.service);
                 let protocol = worker.wire.name();
                 WorkerRow { id: hex(id), service, protocol, state, in_flight, silent_ms }
             })

@@ -116,7 +116,7 @@ impl<F: Frame> Broker<F> {
             }
             Client::Mdp { peer, version: Version::V02 } => {
                 request.parts += 1;
-                let service = F::copy_from(self.services.name(request.service).map_or(&[], |name| name.as_bytes()));
+                let service = F::copy_from(self.services.text(request.service).as_bytes());
                 let message = ToClient { service, part: Part::Partial, body: body.view().to_frames() };
                 let frames = Frames::from_vec(mdp::write_to_client(Version::V02, message));
                 let to = peer.clone();
@@ -178,7 +178,7 @@ impl<F: Frame> Broker<F> {
                     // The protocol has no word for it: the client's time will run out.
                     Outcome::Failure { .. } => return self.forget(id),
                 };
-                let service = F::copy_from(self.services.name(request.service).map_or(&[], |name| name.as_bytes()));
+                let service = F::copy_from(self.services.text(request.service).as_bytes());
                 let message = ToClient { service, part: Part::Final, body };
                 let frames = Frames::from_vec(mdp::write_to_client(version, message));
                 self.say(peer, frames);

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hash};
+use std::ops::Deref;
 
 use foldhash::fast::FixedState;
 use slab::Slab;
@@ -15,6 +16,13 @@ pub(super) struct Table<N, T> {
     entries: Slab<(N, T)>,
     /// The key that was found last: what is named in one message of a batch is mostly named in the next one too.
     last: Cell<usize>,
+}
+
+impl<N: Deref<Target = str>, T> Table<N, T> {
+    /// A name as text; empty where nothing has the key.
+    pub(super) fn text(&self, key: usize) -> &str {
+        self.entries.get(key).map_or("", |(name, _)| name)
+    }
 }
 
 impl<N: Clone + Eq + Hash, T> Table<N, T> {

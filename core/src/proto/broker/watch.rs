@@ -91,7 +91,7 @@ impl<F: Frame> Broker<F> {
         }
         if worker.expiry().is_some_and(|expiry| now >= expiry) {
             let (silence, wire) = (worker.heartbeat.silence(now), worker.wire);
-            let service = self.services.name(worker.service);
+            let service = self.services.text(worker.service);
             let Some(id) = self.workers.name(key).cloned() else { return };
             log::info!("worker {} of {service:?} is gone: silent for {silence:?}", hex(&id));
             self.counters.workers_lost += 1;
@@ -120,7 +120,7 @@ impl<F: Frame> Broker<F> {
             self.first_to_expire = id + 1;
             // One that a worker holds may be answered, or ends when it is given back.
             if request.queued {
-                log::debug!("a request for {:?} expired in the queue", self.services.name(request.service));
+                log::debug!("a request for {:?} expired in the queue", self.services.text(request.service));
                 self.counters.expired += 1;
                 self.fail(now, id, &expired("the request waited longer than the broker's request_ttl"));
             }
