@@ -15,6 +15,7 @@ static void *destroy_shared (void *unused)
 /* Two threads destroy the same message, with nothing between them that orders the two. */
 static int race (void)
 {
+    shared = mdmsg_new ();
     pthread_t threads[2];
     for (int n = 0; n < 2; n++)
         if (pthread_create (&threads[n], NULL, destroy_shared, NULL) != 0)
