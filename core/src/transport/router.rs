@@ -21,6 +21,9 @@ const FRAME_COST: usize = 64;
 /// services are shared in the same way.
 const SHARE: usize = 8;
 
+/// So many messages of each peer may have been read and not been taken: of BATCHes 1 MiB.
+const READ_AHEAD: i32 = 32;
+
 type Frames = proto::Frames<Frame>;
 
 /// A socket that many peers connect to. It never waits and never drops: what a slow peer does not take yet is kept in
@@ -91,6 +94,8 @@ impl Router {
         socket.set_int(zmq_sys::ZMQ_LINGER, 1000)?;
         socket.set_int(zmq_sys::ZMQ_BACKLOG, 1024)?;
         socket.set_max_message(max_message_bytes)?;
+        // What libzmq reads of a peer before we do is in nobody's account. Beyond this the peer waits; nothing is dropped.
+        socket.set_int(zmq_sys::ZMQ_RCVHWM, READ_AHEAD)?;
         // Without the draft API a closed connection shows at the next send, or by its silence.
         socket.set_if_known(ZMQ_DISCONNECT_MSG, PEER_GONE);
         let endpoints = endpoints.iter().map(|endpoint| socket.bind(endpoint)).collect::<Result<_>>()?;
