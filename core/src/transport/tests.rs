@@ -211,6 +211,32 @@ fn a_burst_of_replies_to_a_slow_reader_loses_nothing() {
 }
 
 #[test]
+fn a_router_that_takes_nothing_makes_its_peer_wait_and_loses_nothing() {
+    let (router, endpoint) = router();
+    let dealer = Dealer::connect(&endpoint, &options()).unwrap();
+    let body = Bytes::from(vec![b'x'; 64 << 10]);
+    let numbered = |number: usize| vec![Bytes::copy_from_slice(&number.to_be_bytes()), body.clone()];
+    send(&dealer, &numbered(0));
+    let mut sent = 1;
+    // What the dealer keeps, a thousand messages, and what the kernel does are not the router's.
+    while sent < 3000 {
+        if dealer.try_send(&numbered(sent)).unwrap() {
+            sent += 1;
+            continue;
+        }
+        // Nothing tells that there will be no room: long enough to have read all, were it to be read.
+        let woken = Poller::default().poll(&[Interest::dealer(&dealer, true)], Some(Duration::from_millis(500)));
+        if woken.unwrap() == Woken::Timeout {
+            break;
+        }
+    }
+    assert!(sent < 1700, "{sent} messages went out though nobody took one");
+    for number in 0..sent {
+        assert_eq!(message(&router).1[0].as_ref(), number.to_be_bytes());
+    }
+}
+
+#[test]
 fn a_peer_that_stops_reading_is_lost_when_its_outbox_is_over_the_limit() {
     let (mut router, endpoint) = router_with(1 << 20, 1 << 20);
     let dealer = Dealer::connect(&endpoint, &options()).unwrap();
