@@ -4,7 +4,7 @@ use bytes::Bytes;
 use majordomo::proto::broker::Broker;
 
 use super::ledger::Ledger;
-use super::network::{MS, Moment};
+use super::network::{Link, MS, Moment};
 
 /// The broker's liveness: what its options say by default.
 const LIVENESS: u64 = 3;
@@ -83,7 +83,11 @@ impl Ledger<'_> {
                 if now > asking.arrived + ttl && asking.delivered == 0 {
                     problem = problem.or(Some(("no request waits longer than it may", *id)));
                 }
-                if has_room(asking.service) {
+                // Asked again over an older protocol, it is two requests, and the one's answer leaves the other in its hand.
+                let is_held = |link: &Link| {
+                    self.hand_of(*link).is_some_and(|hand| hand.held.iter().any(|held| held.ask == Some(*id)))
+                };
+                if has_room(asking.service) && !(asking.older && self.registered.iter().any(is_held)) {
                     problem = problem.or(Some(("no worker has room while work waits", *id)));
                 }
             }

@@ -210,11 +210,18 @@ impl Ledger<'_> {
         asking.delivered += 1;
         let delivered = asking.delivered;
         let overdue = |since: Moment| setting.attempt_timeout.is_some_and(|limit| now >= since + limit * MS);
-        let other = asking.hand.replace((link, delivery, now));
-        let other = other.filter(|(link, _, since)| !older && !overdue(*since) && !self.leaving.contains(link));
+        // Words to several peers may overtake each other in one output: the later delivery is the one that counts.
+        let (before, after) = match asking.hand.replace((link, delivery, now)) {
+            Some(later) if later.1 > delivery => {
+                asking.hand = Some(later);
+                (Some((link, delivery, now)), later)
+            }
+            before => (before, (link, delivery, now)),
+        };
+        let other = before.filter(|(link, _, since)| !older && !overdue(*since) && !self.leaving.contains(link));
         self.hold(delivered <= most, "attempts are bounded", || format!("attempt {delivered} of {most} at {id:?}"));
         self.hold(other.is_none(), "a request is in one hand at a time", || {
-            format!("{id:?} is held by {other:?}, too")
+            format!("{id:?} is held by {after:?} and by {other:?}, too")
         });
     }
 
