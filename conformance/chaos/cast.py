@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ CLIENT = {
 WORKER = {"heartbeat_ms": HEARTBEAT_MS, "liveness": LIVENESS, "reconnect_ms": 250, "pause_ms": PAUSE_MS}
 
 
-class Party:
+class Party(ABC):
     """A place that a process has; when that is killed, another takes the place."""
 
     role = ""
@@ -78,8 +79,9 @@ class Party:
                 return
             self.up.set()
 
+    @abstractmethod
     def open(self, agent: Agent) -> asyncio.Future[Event]:
-        raise NotImplementedError
+        """Has the fresh process make its client or worker."""
 
     def on_event(self, event: Event) -> None:
         if event["event"] in CLOSING:
