@@ -9,6 +9,7 @@ mod codegen;
 mod demo;
 mod dist;
 mod examples;
+mod failures;
 mod fuzz;
 mod hub;
 mod layers;

@@ -10,6 +10,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::build::{ALL_BUT_PYTHON, Builder, Stage, make};
 use crate::chaos;
 use crate::examples::{self, Check};
+use crate::failures::Failures;
 use crate::fuzz;
 use crate::process::Run;
 use crate::project::Project;
@@ -44,6 +45,8 @@ pub(crate) enum Part {
 struct Suite {
     name: String,
     tally: Tally,
+    /// What it said of the tests that failed.
+    failures: Vec<String>,
     /// What counts as a failure but is no test of the suite.
     troubles: Vec<String>,
     duration: Duration,
@@ -55,6 +58,9 @@ pub(crate) fn run(project: &Project, parts: &[Part]) -> bool {
     let mut builder = Builder::new(project);
     let suites: Vec<Suite> = parts.iter().flat_map(|part| run_part(project, &mut builder, *part)).collect();
 
+    for suite in suites.iter().filter(|suite| !suite.failures.is_empty()) {
+        println!("\n{}:\n{}", suite.name, suite.failures.join("\n"));
+    }
     println!("\n{}", table(&suites));
     let mut sum = Tally::default();
     for suite in &suites {
@@ -156,9 +162,15 @@ fn suite(name: &str, runner: Runner, prepare: impl FnOnce() -> Result<Run>) -> S
     eprintln!("\nxtask: tests: {name}");
     let begin = Instant::now();
     let mut tally = Tally::default();
-    let outcome = prepare().and_then(|run| run.watch(|line| tally += runner.read(line)));
+    let mut failures = Failures::new(runner);
+    let outcome = prepare().and_then(|run| {
+        run.watch(|line| {
+            tally += runner.read(line);
+            failures.read(line);
+        })
+    });
     let troubles = judge(&outcome, tally).into_iter().collect();
-    Suite { name: name.to_owned(), tally, troubles, duration: begin.elapsed() }
+    Suite { name: name.to_owned(), tally, failures: failures.into_lines(), troubles, duration: begin.elapsed() }
 }
 
 /// What is wrong with a suite beyond the tests that failed in it.
@@ -181,6 +193,7 @@ fn checks(name: &str, run: impl FnOnce() -> Result<Vec<Check>>) -> Suite {
     eprintln!("\nxtask: tests: {name}");
     let begin = Instant::now();
     let mut tally = Tally::default();
+    let mut failures = Vec::new();
     let mut troubles = Vec::new();
     match run() {
         Ok(checks) => {
@@ -191,7 +204,9 @@ fn checks(name: &str, run: impl FnOnce() -> Result<Vec<Check>>) -> Suite {
                         tally.passed += 1;
                     }
                     Err(error) => {
-                        println!("FAILED {}: {error:#}", check.name);
+                        let failure = format!("FAILED {}: {error:#}", check.name);
+                        println!("{failure}");
+                        failures.push(failure);
                         tally.failed += 1;
                     }
                 }
@@ -202,7 +217,7 @@ fn checks(name: &str, run: impl FnOnce() -> Result<Vec<Check>>) -> Suite {
         }
         Err(error) => troubles.push(format!("{error:#}")),
     }
-    Suite { name: name.to_owned(), tally, troubles, duration: begin.elapsed() }
+    Suite { name: name.to_owned(), tally, failures, troubles, duration: begin.elapsed() }
 }
 
 fn table(suites: &[Suite]) -> Table {

@@ -14,8 +14,9 @@ static int check_failed;
 #define CHECK(condition) \
     do { \
         if (!(condition)) { \
-            fprintf (stderr, "%s:%d: %s does not hold (%s: %s)\n", __FILE__, __LINE__, #condition, \
-                     md_code (md_errno ()), md_errtext ()); \
+            printf ("%s:%d: %s does not hold (%s: %s)\n", __FILE__, __LINE__, #condition, md_code (md_errno ()), \
+                    md_errtext ()); \
+            fflush (stdout); \
             check_broken++; \
         } \
     } while (0)
@@ -31,7 +32,8 @@ static int check_failed;
             check_passed++; \
         else { \
             check_failed++; \
-            fprintf (stderr, "FAILED: %s\n", #test); \
+            printf ("FAILED: %s\n", #test); \
+            fflush (stdout); \
         } \
     } while (0)
 
@@ -42,7 +44,7 @@ static inline int check_report (void)
         check_passed++;
     else {
         check_failed++;
-        fprintf (stderr, "FAILED: %lu handles have not been destroyed\n", (unsigned long) md_handles ());
+        printf ("FAILED: %lu handles have not been destroyed\n", (unsigned long) md_handles ());
     }
     printf ("%d passed, %d failed\n", check_passed, check_failed);
     return check_failed != 0;

@@ -19,7 +19,7 @@ int broken = 0;
 void check (bool condition, const char *text, int line)
 {
     if (!condition) {
-        std::cerr << __FILE__ << ':' << line << ": " << text << " does not hold\n";
+        std::cout << __FILE__ << ':' << line << ": " << text << " does not hold" << std::endl;
         ++broken;
     }
 }
@@ -328,12 +328,12 @@ int main ()
         try {
             test ();
         } catch (const std::exception &unexpected) {
-            std::cerr << name << ": " << unexpected.what () << '\n';
+            std::cout << name << ": " << unexpected.what () << std::endl;
             ++broken;
         }
         (broken == 0 ? passed : failed)++;
         if (broken != 0)
-            std::cerr << "FAILED: " << name << '\n';
+            std::cout << "FAILED: " << name << std::endl;
     }
     (md_handles () == 0 ? passed : failed)++;
     std::cout << passed << " passed, " << failed << " failed\n";

@@ -33,7 +33,7 @@ md::client_options patient ()
 bool expect (bool condition, const char *text)
 {
     if (!condition)
-        std::cerr << text << " does not hold\n";
+        std::cout << text << " does not hold" << std::endl;
     return condition;
 }
 #define EXPECT(condition) (good = expect ((condition), #condition) && good)
@@ -143,7 +143,7 @@ int main (int argc, char *argv[])
         std::cout << (passed ? "1 passed, 0 failed" : "0 passed, 1 failed") << '\n';
         return passed ? 0 : 1;
     } catch (const std::exception &unexpected) {
-        std::cerr << unexpected.what () << '\n';
+        std::cout << unexpected.what () << std::endl;
         return 1;
     }
 }
