@@ -211,15 +211,15 @@ fn a_request_that_nobody_received_goes_to_another_worker_when_its_worker_leaves(
 
 #[test]
 fn heartbeats_go_out_while_every_handler_is_stuck() {
-    let options = majordomo::BrokerOptions::new("tcp://127.0.0.1:0").heartbeat(Duration::from_millis(50)).liveness(2);
+    let beat = Duration::from_millis(200);
+    let options = majordomo::BrokerOptions::new("tcp://127.0.0.1:0").heartbeat(beat).liveness(3);
     let broker = Broker::with_options(options).unwrap();
-    let beating =
-        WorkerOptions::new(broker.endpoint(), "echo").protocol(Protocol::V02).heartbeat(Duration::from_millis(50));
+    let beating = WorkerOptions::new(broker.endpoint(), "echo").protocol(Protocol::V02).heartbeat(beat);
     let (stuck, client) = (Worker::with_options(beating).unwrap(), client(&broker));
     let response = client.request("echo", "hi");
     let request = block_on(stuck.recv()).unwrap();
-    // This thread, which handles the request, does nothing for ten times what the broker would bear in silence.
-    std::thread::sleep(Duration::from_secs(1));
+    // This thread, which handles the request, does nothing for five times what the broker would bear in silence.
+    std::thread::sleep(beat * 3 * 5);
     request.reply("after all").unwrap();
     assert_eq!(block_on(response).unwrap(), Message::from("after all"));
 }

@@ -98,8 +98,12 @@ fn give_back(endpoint: &str) {
         allocated().saturating_sub(before)
     });
     let least = growth.min().unwrap();
-    // The kernel lists a thread that was joined for a moment longer.
-    until("descriptors and threads to come back", || descriptors_and_threads() == before);
+    // The kernel lists a thread that was joined for a moment longer. There may be fewer than before: the connection on
+    // which the keeper asked what the broker speaks is closed in the background.
+    until("descriptors and threads to come back", || {
+        let after = descriptors_and_threads();
+        after.0 <= before.0 && after.1 <= before.1
+    });
     assert!(least <= 64 * ROUNDS / SPANS + 4096, "{least} bytes are left of {} rounds", ROUNDS / SPANS);
 }
 

@@ -1,5 +1,5 @@
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -122,9 +122,10 @@ fn what_was_received_before_a_connection_broke_is_kept_and_the_break_is_reported
 
 #[test]
 fn what_was_sent_on_a_broken_connection_reaches_nobody_else() {
-    for _ in 0..20 {
+    for _ in 0..5 {
         let (broker, endpoint) = router();
-        let pause = Duration::from_millis(1);
+        // libzmq closes in the background: a thread of it that is held up for so long might connect before it hears of it.
+        let pause = Duration::from_millis(200);
         let linger = Duration::from_secs(60);
         let patient = DealerOptions { linger, reconnect_min: pause, reconnect_max: pause, ..options() };
         let dealer = Dealer::connect(&endpoint, &patient).unwrap();
@@ -139,8 +140,9 @@ fn what_was_sent_on_a_broken_connection_reaches_nobody_else() {
                 break broker;
             }
         };
-        // A connection that lived on would be there by now: this many others are.
-        for _ in 0..50 {
+        // A connection that lived on is made again after one to two pauses.
+        let begin = Instant::now();
+        while begin.elapsed() < pause * 3 {
             let other = Dealer::connect(&endpoint, &options()).unwrap();
             send(&other, &frames(&[b"for the new broker"]));
             let first = loop {
