@@ -21,8 +21,9 @@ const FRAME_COST: usize = 64;
 /// services are shared in the same way.
 const SHARE: usize = 8;
 
-/// So many messages of each peer may have been read and not been taken: of BATCHes 1 MiB.
-const READ_AHEAD: i32 = 32;
+/// So many messages of each peer may have been read and not been taken: of BATCHes 1.5 MiB. With fewer, a peer that is faster
+/// than the broker stops and starts its connection so often that others wait for it.
+const READ_AHEAD: i32 = 96;
 
 type Frames = proto::Frames<Frame>;
 

@@ -10,7 +10,7 @@ use super::write::{pack, packed_len, write};
 use super::{Command, MAGIC, PACK_LIMIT, code};
 
 /// A message of several takes at most so many bytes.
-pub const MAX_BATCH: usize = 32 << 10;
+pub const MAX_BATCH: usize = 16 << 10;
 /// So many at most go out together: enough that their number costs little, and so few that the receiver works on them
 /// while the next are made.
 pub const MAX_TOGETHER: usize = 128;
