@@ -84,7 +84,8 @@ def in_thread(function: Callable[[], Any]) -> Callable[[], Any]:
         except BaseException as failure:
             outcome["failure"] = failure
 
-    thread = threading.Thread(target=run)
+    # A daemon: one that never returns fails its test and does not keep the tests from ending.
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
 
     def wait() -> Any:
