@@ -131,6 +131,28 @@ fn thousands_of_requests_share_one_session_within_the_credit() {
 }
 
 #[test]
+fn small_and_large_requests_arrive_in_the_order_in_which_they_were_made() {
+    let broker = broker();
+    let client = aio::Client::with_options(options(broker.endpoint())).unwrap();
+    let sizes = [1, 20_000, 1, 1, 100_000];
+    let bodies: Vec<Message> = (0..2000)
+        .map(|number| Message::from(vec![format!("{number}").into_bytes(), vec![b'x'; sizes[number % sizes.len()]]]))
+        .collect();
+    let worker = Worker::connect(broker.endpoint(), "echo").unwrap();
+    // Where the session stands, a large one goes out from this thread.
+    assert!(block_on(client.request("mmi.service", "echo")).is_ok());
+    let responses: Vec<_> = bodies.iter().map(|body| client.request("echo", body.clone())).collect();
+    for body in &bodies {
+        let request = worker.recv().unwrap();
+        assert_eq!(request.body()[0], body[0]);
+        request.reply(body.clone()).unwrap();
+    }
+    for (body, response) in bodies.iter().zip(responses) {
+        assert!(block_on(response).unwrap() == *body);
+    }
+}
+
+#[test]
 fn beyond_the_credit_and_max_waiting_a_request_is_refused() {
     let broker = Broker::with_options(BrokerOptions::new("tcp://127.0.0.1:0").credit(2)).unwrap();
     let client = aio::Client::with_options(options(broker.endpoint()).max_waiting(0)).unwrap();

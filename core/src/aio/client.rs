@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options::{ClientOptions, RequestOptions};
 use crate::proto::client::{ReplyMode, check_request};
+use crate::proto::mdpx::Gathered;
 use crate::proto::session::Asked;
 
 use super::command::{Call, Command};
@@ -211,6 +212,8 @@ impl Core {
             Err(error) => return Err((to, error)),
         };
         let caller = Caller::new(to, Some(permit));
+        // Large ones are not gathered, so they need not wait for others.
+        let goes_alone = self.load.is_single() || !Gathered::fits(&body);
         let asked = Asked {
             service: self.name_of(service),
             body,
@@ -224,7 +227,7 @@ impl Core {
             number = self.last_request.fetch_add(1, Ordering::Relaxed) + 1;
             Command::Call { client: self.id, id: number, call }
         };
-        match self.load.is_single() {
+        match goes_alone {
             true => self.queue().push_alone(command),
             false => self.queue().push_in_order(command),
         }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options::{Protocol, WorkerOptions};
+use crate::proto::mdpx::Gathered;
 use crate::proto::worker::Answer;
 use crate::wait::Check;
 use crate::worker::{Cancellations, Delivered, Request, Responder};
@@ -282,8 +283,10 @@ impl Responder for Answers {
         self.room.enter(&answer);
         let last = !matches!(answer, Answer::Partial(_));
         let is_single = last && self.in_hand.fetch_sub(1, Ordering::Relaxed) == 1;
+        // Large ones are not gathered, so they need not wait for others.
+        let is_large = matches!(&answer, Answer::Final(body) if !Gathered::fits(body));
         let command = Command::Answer { worker: desk.worker, id, answer };
-        match is_single {
+        match is_single || is_large {
             true => desk.queue.push_alone(|| command),
             false => desk.queue.push(command),
         }

@@ -127,7 +127,8 @@ impl Queue {
     }
 
     /// As [`Queue::push_in_order`], for a command that should be carried out in this thread if it can be: one after which
-    /// there will be nothing to do but wait. What comes in numbers is better handed over, and goes out together.
+    /// there will be nothing to do but wait, or one with a large body. Small ones that come in numbers are better handed
+    /// over, and go out together.
     pub(super) fn push_alone(&self, command: impl FnOnce() -> Command) {
         let engine = if self.origin.is_here() { self.engine.try_lock().ok() } else { None };
         let Some(mut engine) = engine else { return self.push_in_order(command) };
