@@ -12,6 +12,9 @@ use majordomo::proto::mdpx::{self, Command};
 use crate::input::Input;
 use crate::outputs::{check_from_broker, messages_of_x1};
 
+/// An hour goes by at once at most; this allows for some beats in each second of it.
+const MOST_TURNS: usize = 20_000;
+
 /// What the onlooker knows of a number of requests.
 #[derive(Default)]
 struct Asked {
@@ -79,6 +82,8 @@ impl World {
         config.max_services = 3;
         config.max_workers = 4;
         config.max_sessions = 2;
+        // Hours of beats go by in an input, and each is a turn.
+        config.heartbeat_min = Duration::from_secs(1);
         config.credit = if tight & 128 != 0 { 2 } else { 100 };
         let now = Instant::now();
         World {
@@ -132,7 +137,7 @@ impl World {
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         for turns in 0.. {
-            assert!(turns < 10_000, "the broker is due again and again");
+            assert!(turns < MOST_TURNS, "the broker is due again and again");
             let Some(due) = self.machine.poll_timeout().filter(|due| *due <= end) else { break };
             self.now = self.now.max(due);
             self.machine.handle_timeout(self.now);
