@@ -727,13 +727,15 @@ public:
     /// handler throws answers with its code and text, any other exception with code 500 and its text.
     template <typename Handler> void serve (Handler &&handler)
     {
-        while (std::optional<message> request = recv ()) {
+        const auto made = [] (message body) { return body; };
+        std::optional<message> request = recv ();
+        while (request) {
             std::uint32_t code = 500;
             std::string text;
             bool retryable = false;
+            std::optional<message> answer;
             try {
-                reply (handler (std::move (*request)));
-                continue;
+                answer = made (handler (std::move (*request)));
             } catch (const service_failure &failure) {
                 code = failure.code ();
                 text = failure.what ();
@@ -743,17 +745,40 @@ public:
             } catch (...) {
                 text = "an exception of unknown type";
             }
-            fail (code, text, retryable);
+            request.reset ();
+            if (!answer)
+                fail (code, text, retryable);
+            request = answer ? reply_and_recv (*answer) : recv ();
         }
     }
 
 private:
-    std::optional<message> receive (int wait_ms)
+    /// Both in one call. An answer that cannot be given fails the request that it was for.
+    std::optional<message> reply_and_recv (message &answer)
+    {
+        set_wait (-1);
+        if (mdmsg_t *next = mdwrk_recv (native (), answer.slot ()))
+            return message (next);
+        const error failure = detail::last_error ();
+        if (failure.number () == MD_ECLOSED)
+            return std::nullopt;
+        if (mdwrk_attempt (native ()) == -1)
+            throw failure;
+        fail (500, failure.what ());
+        return recv ();
+    }
+
+    void set_wait (int wait_ms)
     {
         if (wait_ms != wait_ms_) {
             detail::check (mdwrk_set_recv_timeout (native (), wait_ms));
             wait_ms_ = wait_ms;
         }
+    }
+
+    std::optional<message> receive (int wait_ms)
+    {
+        set_wait (wait_ms);
         mdmsg_t *none = nullptr;
         if (mdmsg_t *request = mdwrk_recv (native (), &none))
             return message (request);

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_char, c_int};
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use majordomo::{Broker, BrokerOptions, Error, ErrorKind, Result};
 
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn mdbrk_destroy(self_p: *mut *mut mdbrk_t) {
 /// start.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdbrk_bind(this: *mut mdbrk_t, endpoint: *const c_char) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         // SAFETY: a string or NULL, as the header demands.
         let endpoint = unsafe { text(endpoint, "endpoint") }?;
         session.prepare("bind", |options| *options = options.clone().bind(endpoint))
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn mdbrk_bind(this: *mut mdbrk_t, endpoint: *const c_char)
 /// failure: MD_EINVAL for NULL, for other values, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_heartbeat(this: *mut mdbrk_t, heartbeat_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let heartbeat = milliseconds(heartbeat_ms, "heartbeat")?;
         session.prepare("heartbeat", |options| options.heartbeat = heartbeat)
     })
@@ -92,7 +92,7 @@ pub extern "C" fn mdbrk_set_heartbeat(this: *mut mdbrk_t, heartbeat_ms: c_int) -
 /// or -1 on failure: MD_EINVAL for NULL, for other values, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_liveness(this: *mut mdbrk_t, liveness: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let liveness = count(liveness, "liveness")?;
         session.prepare("liveness", |options| options.liveness = liveness)
     })
@@ -102,7 +102,7 @@ pub extern "C" fn mdbrk_set_liveness(this: *mut mdbrk_t, liveness: c_int) -> c_i
 /// 0, or -1 on failure: MD_EINVAL for NULL, for other values, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_max_attempts(this: *mut mdbrk_t, attempts: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let attempts = count(attempts, "max_attempts")?;
         session.prepare("max_attempts", |options| options.max_attempts = attempts)
     })
@@ -112,7 +112,7 @@ pub extern "C" fn mdbrk_set_max_attempts(this: *mut mdbrk_t, attempts: c_int) ->
 /// failure: MD_EINVAL for NULL, for other values, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_attempt_timeout(this: *mut mdbrk_t, timeout_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let timeout = optional_milliseconds(timeout_ms, "attempt_timeout")?;
         session.prepare("attempt_timeout", |options| options.attempt_timeout = timeout)
     })
@@ -122,7 +122,7 @@ pub extern "C" fn mdbrk_set_attempt_timeout(this: *mut mdbrk_t, timeout_ms: c_in
 /// failure: MD_EINVAL for NULL, for other values, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_request_ttl(this: *mut mdbrk_t, ttl_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let ttl = optional_milliseconds(ttl_ms, "request_ttl")?;
         session.prepare("request_ttl", |options| options.request_ttl = ttl)
     })
@@ -132,7 +132,7 @@ pub extern "C" fn mdbrk_set_request_ttl(this: *mut mdbrk_t, ttl_ms: c_int) -> c_
 /// MD_EINVAL for NULL and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_max_queued(this: *mut mdbrk_t, in_all: usize, per_service: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         session.prepare("max_queued", |options| {
             (options.max_queued, options.max_queued_per_service) = (in_all, per_service);
         })
@@ -143,7 +143,7 @@ pub extern "C" fn mdbrk_set_max_queued(this: *mut mdbrk_t, in_all: usize, per_se
 /// failure: MD_EINVAL for NULL and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_max_queued_bytes(this: *mut mdbrk_t, in_all: usize, per_service: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         session.prepare("max_queued_bytes", |options| {
             (options.max_queued_bytes, options.max_queued_bytes_per_service) = (in_all, per_service);
         })
@@ -154,7 +154,7 @@ pub extern "C" fn mdbrk_set_max_queued_bytes(this: *mut mdbrk_t, in_all: usize, 
 /// NULL, for 0, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_max_message_bytes(this: *mut mdbrk_t, bytes: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         session.prepare("max_message_bytes", |options| options.max_message_bytes = bytes)
     })
 }
@@ -163,28 +163,28 @@ pub extern "C" fn mdbrk_set_max_message_bytes(this: *mut mdbrk_t, bytes: usize) 
 /// for NULL and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_max_services(this: *mut mdbrk_t, services: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.prepare("max_services", |options| options.max_services = services))
+    guard_on(this, |session: &Session| session.prepare("max_services", |options| options.max_services = services))
 }
 
 /// Sets how many workers may be registered: 100000 at first. Result: 0, or -1 on failure: MD_EINVAL for NULL and after
 /// the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_max_workers(this: *mut mdbrk_t, workers: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.prepare("max_workers", |options| options.max_workers = workers))
+    guard_on(this, |session: &Session| session.prepare("max_workers", |options| options.max_workers = workers))
 }
 
 /// Sets how many sessions MDPX clients may have open: 100000 at first. Result: 0, or -1 on failure: MD_EINVAL for NULL
 /// and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_max_sessions(this: *mut mdbrk_t, sessions: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.prepare("max_sessions", |options| options.max_sessions = sessions))
+    guard_on(this, |session: &Session| session.prepare("max_sessions", |options| options.max_sessions = sessions))
 }
 
 /// Sets how many requests one MDPX client may have outstanding: 16384 at first, at least 1. Result: 0, or -1 on
 /// failure: MD_EINVAL for NULL, for 0, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_credit(this: *mut mdbrk_t, requests: u32) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.prepare("credit", |options| options.credit = requests))
+    guard_on(this, |session: &Session| session.prepare("credit", |options| options.credit = requests))
 }
 
 /// Sets the shortest and the longest interval between heartbeats that an MDPX client or worker is granted, in
@@ -192,7 +192,7 @@ pub extern "C" fn mdbrk_set_credit(this: *mut mdbrk_t, requests: u32) -> c_int {
 /// shortest above the longest, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_set_heartbeat_bounds(this: *mut mdbrk_t, min_ms: c_int, max_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let (min, max) = (milliseconds(min_ms, "heartbeat_min")?, milliseconds(max_ms, "heartbeat_max")?);
         session.prepare("heartbeat_bounds", |options| (options.heartbeat_min, options.heartbeat_max) = (min, max))
     })
@@ -202,7 +202,7 @@ pub extern "C" fn mdbrk_set_heartbeat_bounds(this: *mut mdbrk_t, min_ms: c_int, 
 /// cannot be bound, MD_EINVAL for a second start and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_start(this: *mut mdbrk_t) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let options = session.exclusive()?;
         if session.running.get().is_some() {
             return Err(invalid("this broker was started before"));
@@ -219,14 +219,14 @@ pub extern "C" fn mdbrk_start(this: *mut mdbrk_t) -> c_int {
 /// start, and for NULL. Ownership: the broker's, valid until mdbrk_destroy.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_endpoint(this: *mut mdbrk_t) -> *const c_char {
-    guard_on(this, |session: &Arc<Session>| session.endpoint(0))
+    guard_on(this, |session: &Session| session.endpoint(0))
 }
 
 /// Result: the endpoint at index, counted from 0, or NULL on failure: MD_EINVAL past the last, before the start, and for
 /// NULL. Ownership: the broker's, valid until mdbrk_destroy.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_endpoint_at(this: *mut mdbrk_t, index: usize) -> *const c_char {
-    guard_on(this, |session: &Arc<Session>| session.endpoint(index))
+    guard_on(this, |session: &Session| session.endpoint(index))
 }
 
 /// What the broker has and has done, as a JSON object; mmi.stats gives the same. Result: the text, or NULL on failure:
@@ -234,7 +234,7 @@ pub extern "C" fn mdbrk_endpoint_at(this: *mut mdbrk_t, index: usize) -> *const 
 /// free().
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_stats(this: *mut mdbrk_t) -> *mut c_char {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let stats = session.running()?.broker.stats()?;
         let json = serde_json::to_string(&stats)
             .map_err(|error| Error::new(ErrorKind::Internal, format!("statistics as JSON: {error}")))?;
@@ -246,7 +246,7 @@ pub extern "C" fn mdbrk_stats(this: *mut mdbrk_t) -> *mut c_char {
 /// if it has ended already; -1 on failure: MD_EINVAL before the start and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdbrk_stop(this: *mut mdbrk_t) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.running()?.broker.stop().map(|()| 0))
+    guard_on(this, |session: &Session| session.running()?.broker.stop().map(|()| 0))
 }
 
 /// How the last call on this broker ended: 0, or a number MD_E...; on the thread that made it always that thread's own

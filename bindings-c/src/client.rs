@@ -97,7 +97,7 @@ pub unsafe extern "C" fn mdcli_destroy(self_p: *mut *mut mdcli_t) {
 /// other values are MD_EINVAL). Applies to later requests.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_set_timeout(this: *mut mdcli_t, timeout_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let timeout = milliseconds(timeout_ms, "timeout")?;
         session.configure(|options| options.timeout = timeout)
     })
@@ -107,7 +107,7 @@ pub extern "C" fn mdcli_set_timeout(this: *mut mdcli_t, timeout_ms: c_int) -> c_
 /// (NULL and other values are MD_EINVAL). Applies to later requests.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_set_retries(this: *mut mdcli_t, retries: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let retries = count(retries, "retries")?;
         session.configure(|options| options.retries = retries)
     })
@@ -117,7 +117,7 @@ pub extern "C" fn mdcli_set_retries(this: *mut mdcli_t, retries: c_int) -> c_int
 /// failure (NULL and other values are MD_EINVAL). Applies to later requests.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_set_deadline(this: *mut mdcli_t, deadline_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let deadline = optional_milliseconds(deadline_ms, "deadline")?;
         session.configure(|options| options.deadline = deadline)
     })
@@ -127,7 +127,7 @@ pub extern "C" fn mdcli_set_deadline(this: *mut mdcli_t, deadline_ms: c_int) -> 
 /// 0, or -1 on failure (NULL and other values are MD_EINVAL). The next request makes a new connection.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdcli_set_protocol(this: *mut mdcli_t, protocol: *const c_char) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         // SAFETY: a string or NULL, as the header demands.
         let protocol = unsafe { text(protocol, "protocol") }?.parse()?;
         session.reconnect_with(|options| options.protocol = protocol)
@@ -138,14 +138,14 @@ pub unsafe extern "C" fn mdcli_set_protocol(this: *mut mdcli_t, protocol: *const
 /// are MD_EINVAL). The next request makes a new connection.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_set_max_message_bytes(this: *mut mdcli_t, bytes: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.reconnect_with(|options| options.max_message_bytes = bytes))
+    guard_on(this, |session: &Session| session.reconnect_with(|options| options.max_message_bytes = bytes))
 }
 
 /// Sets the first and the longest pause before a broken connection is made again, in milliseconds: 100 and 32000 at
 /// first. Result: 0, or -1 on failure (NULL and values below 1 are MD_EINVAL). The next request makes a new connection.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_set_reconnect(this: *mut mdcli_t, min_ms: c_int, max_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let (min, max) = (milliseconds(min_ms, "reconnect_min")?, milliseconds(max_ms, "reconnect_max")?);
         session.reconnect_with(|options| (options.reconnect_min, options.reconnect_max) = (min, max))
     })
@@ -156,7 +156,7 @@ pub extern "C" fn mdcli_set_reconnect(this: *mut mdcli_t, min_ms: c_int, max_ms:
 /// failure (NULL and other values are MD_EINVAL). Applies to later requests.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_set_max_attempts(this: *mut mdcli_t, attempts: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let attempts = count(attempts, "max_attempts")?;
         session.configure_requests(|options| options.max_attempts = (attempts > 0).then_some(attempts))
     })
@@ -166,7 +166,7 @@ pub extern "C" fn mdcli_set_max_attempts(this: *mut mdcli_t, attempts: c_int) ->
 /// waits for one. MDPX only. Result: 0, or -1 on failure (NULL is MD_EINVAL). Applies to later requests.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_set_fail_fast(this: *mut mdcli_t, fail_fast: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.configure_requests(|options| options.fail_fast = fail_fast != 0))
+    guard_on(this, |session: &Session| session.configure_requests(|options| options.fail_fast = fail_fast != 0))
 }
 
 /// Sets who is told what happens to the connection: handler, with arg; nobody, as at first, if handler is NULL. Result:
@@ -178,7 +178,7 @@ pub unsafe extern "C" fn mdcli_set_event_handler(
     handler: md_event_handler_t,
     arg: *mut c_void,
 ) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         session.reconnect_with(|options| options.on_event = session.listening.set(handler, arg))
     })
 }
@@ -195,7 +195,7 @@ pub unsafe extern "C" fn mdcli_send(
     service: *const c_char,
     request_p: *mut *mut mdmsg_t,
 ) -> *mut mdmsg_t {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let mut state = session.exclusive()?;
         // SAFETY: a place for a message and a string, or NULL, as the header demands.
         let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
@@ -213,7 +213,7 @@ pub unsafe extern "C" fn mdcli_stream(
     service: *const c_char,
     request_p: *mut *mut mdmsg_t,
 ) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let mut state = session.exclusive()?;
         // SAFETY: a place for a message and a string, or NULL, as the header demands.
         let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
@@ -232,7 +232,7 @@ pub unsafe extern "C" fn mdcli_stream(
 /// for NULL. Signals: as mdcli_send. Ownership: the part is the caller's.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_next(this: *mut mdcli_t) -> *mut mdmsg_t {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let mut state = session.exclusive()?;
         let stream = state.stream.as_mut().ok_or_else(|| invalid("there is no stream: mdcli_stream starts one"))?;
         match stream.parts.next_with(&mut until_signal) {

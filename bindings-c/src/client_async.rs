@@ -120,7 +120,7 @@ pub unsafe extern "C" fn mdcli_async_destroy(self_p: *mut *mut mdcli_async_t) {
 /// other values are MD_EINVAL). Applies to later requests.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_set_timeout(this: *mut mdcli_async_t, timeout_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let timeout = milliseconds(timeout_ms, "timeout")?;
         session.configure(|options| options.timeout = timeout)
     })
@@ -130,7 +130,7 @@ pub extern "C" fn mdcli_async_set_timeout(this: *mut mdcli_async_t, timeout_ms: 
 /// (NULL and other values are MD_EINVAL). Applies to later requests.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_set_retries(this: *mut mdcli_async_t, retries: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let retries = count(retries, "retries")?;
         session.configure(|options| options.retries = retries)
     })
@@ -140,7 +140,7 @@ pub extern "C" fn mdcli_async_set_retries(this: *mut mdcli_async_t, retries: c_i
 /// failure (NULL and other values are MD_EINVAL). Applies to later requests.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_set_deadline(this: *mut mdcli_async_t, deadline_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let deadline = optional_milliseconds(deadline_ms, "deadline")?;
         session.configure(|options| options.deadline = deadline)
     })
@@ -150,7 +150,7 @@ pub extern "C" fn mdcli_async_set_deadline(this: *mut mdcli_async_t, deadline_ms
 /// 0, or -1 on failure: MD_EINVAL for NULL, for another version, and after the first request.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdcli_async_set_protocol(this: *mut mdcli_async_t, protocol: *const c_char) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         // SAFETY: a string or NULL, as the header demands.
         let protocol = unsafe { text(protocol, "protocol") }?.parse()?;
         session.prepare("protocol", |options| options.protocol = protocol)
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn mdcli_async_set_protocol(this: *mut mdcli_async_t, prot
 /// for NULL, for 0, and after the first request.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_set_max_message_bytes(this: *mut mdcli_async_t, bytes: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         session.prepare("max_message_bytes", |options| options.max_message_bytes = bytes)
     })
 }
@@ -171,23 +171,21 @@ pub extern "C" fn mdcli_async_set_max_message_bytes(this: *mut mdcli_async_t, by
 /// for NULL, for 0, and after the first request.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_set_max_in_flight(this: *mut mdcli_async_t, requests: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
-        session.prepare("max_in_flight", |options| options.max_in_flight = requests)
-    })
+    guard_on(this, |session: &Session| session.prepare("max_in_flight", |options| options.max_in_flight = requests))
 }
 
 /// Sets how many further requests may wait for their turn; beyond these a request fails with MD_EQUEUEFULL: 10000 at
 /// first. Result: 0, or -1 on failure: MD_EINVAL for NULL and after the first request.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_set_max_waiting(this: *mut mdcli_async_t, requests: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.prepare("max_waiting", |options| options.max_waiting = requests))
+    guard_on(this, |session: &Session| session.prepare("max_waiting", |options| options.max_waiting = requests))
 }
 
 /// Sets the first and the longest pause before a broken connection is made again, in milliseconds: 100 and 32000 at
 /// first. Result: 0, or -1 on failure: MD_EINVAL for NULL, for values below 1, and after the first request.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_set_reconnect(this: *mut mdcli_async_t, min_ms: c_int, max_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let (min, max) = (milliseconds(min_ms, "reconnect_min")?, milliseconds(max_ms, "reconnect_max")?);
         session.prepare("reconnect", |options| (options.reconnect_min, options.reconnect_max) = (min, max))
     })
@@ -198,7 +196,7 @@ pub extern "C" fn mdcli_async_set_reconnect(this: *mut mdcli_async_t, min_ms: c_
 /// failure (NULL and other values are MD_EINVAL). Applies to later requests.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_set_max_attempts(this: *mut mdcli_async_t, attempts: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let attempts = count(attempts, "max_attempts")?;
         session.configure_requests(|options| options.max_attempts = (attempts > 0).then_some(attempts))
     })
@@ -208,7 +206,7 @@ pub extern "C" fn mdcli_async_set_max_attempts(this: *mut mdcli_async_t, attempt
 /// waits for one. MDPX only. Result: 0, or -1 on failure (NULL is MD_EINVAL). Applies to later requests.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_set_fail_fast(this: *mut mdcli_async_t, fail_fast: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.configure_requests(|options| options.fail_fast = fail_fast != 0))
+    guard_on(this, |session: &Session| session.configure_requests(|options| options.fail_fast = fail_fast != 0))
 }
 
 /// Sets who is told what happens to the connection: handler, with arg; nobody, as at first, if handler is NULL. Result:
@@ -220,7 +218,7 @@ pub unsafe extern "C" fn mdcli_async_set_event_handler(
     handler: md_event_handler_t,
     arg: *mut c_void,
 ) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         session.prepare("event_handler", |options| options.on_event = session.listening.set(handler, arg))
     })
 }
@@ -236,7 +234,7 @@ pub unsafe extern "C" fn mdcli_async_send(
     service: *const c_char,
     request_p: *mut *mut mdmsg_t,
 ) -> i64 {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         // SAFETY: a place for a message and a string, or NULL, as the header demands.
         let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
         session.submit(service, request, false)
@@ -251,7 +249,7 @@ pub unsafe extern "C" fn mdcli_async_stream(
     service: *const c_char,
     request_p: *mut *mut mdmsg_t,
 ) -> i64 {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         // SAFETY: a place for a message and a string, or NULL, as the header demands.
         let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
         session.submit(service, request, true)
@@ -269,7 +267,7 @@ pub unsafe extern "C" fn mdcli_async_recv(
     ticket_p: *mut i64,
     wait_ms: c_int,
 ) -> *mut mdmsg_t {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         // SAFETY: a place for the result or NULL, as the header demands.
         let ticket = unsafe { place(ticket_p, "ticket_p") }?;
         *ticket = 0;
@@ -288,7 +286,7 @@ pub unsafe extern "C" fn mdcli_async_recv_part(
     more_p: *mut c_int,
     wait_ms: c_int,
 ) -> *mut mdmsg_t {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         // SAFETY: places for the results or NULL, as the header demands.
         let (ticket, more) = unsafe { (place(ticket_p, "ticket_p")?, place(more_p, "more_p")?) };
         (*ticket, *more) = (0, 0);
@@ -303,7 +301,7 @@ pub unsafe extern "C" fn mdcli_async_recv_part(
 /// outstanding, and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_cancel(this: *mut mdcli_async_t, ticket: i64) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let state = session.locked()?;
         let pending = u64::try_from(ticket).ok().and_then(|ticket| state.pending.get(&ticket));
         let pending = pending.ok_or_else(|| invalid(format!("ticket {ticket} is not outstanding")))?;
@@ -316,7 +314,7 @@ pub extern "C" fn mdcli_async_cancel(this: *mut mdcli_async_t, ticket: i64) -> c
 /// too (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_outstanding(this: *mut mdcli_async_t) -> usize {
-    guard_on(this, |session: &Arc<Session>| Ok(session.locked()?.pending.len()))
+    guard_on(this, |session: &Session| Ok(session.locked()?.pending.len()))
 }
 
 /// A descriptor for poll() that is readable while outcomes wait; mdcli_async_recv with wait_ms 0 then gives them (now and
@@ -324,7 +322,7 @@ pub extern "C" fn mdcli_async_outstanding(this: *mut mdcli_async_t) -> usize {
 /// the client's; do not read from it or close it.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_fd(this: *mut mdcli_async_t) -> c_int {
-    guard_on(this, |session: &Arc<Session>| Ok(session.bell.descriptor()))
+    guard_on(this, |session: &Session| Ok(session.bell.descriptor()))
 }
 
 /// How the last call on this client ended: 0, or a number MD_E...; on the thread that made it always that thread's own

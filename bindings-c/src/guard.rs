@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use majordomo::{Error, ErrorKind, Result};
 
@@ -61,7 +60,7 @@ pub(crate) fn guard<T: Outcome>(body: impl FnOnce() -> Result<T>) -> T {
 }
 
 /// The same for a function whose first argument is a handle: its result is what the handle's `errno` tells.
-pub(crate) fn guard_on<H: Handle, T: Outcome>(this: *mut H::Opaque, body: impl FnOnce(&Arc<H>) -> Result<T>) -> T {
+pub(crate) fn guard_on<H: Handle, T: Outcome>(this: *mut H::Opaque, body: impl FnOnce(&H) -> Result<T>) -> T {
     guard(|| {
         let handle = registry::get::<H>(this)?;
         let mut call = Call { token: this.addr(), handle: &*handle, number: c_int::from(ErrorKind::Internal.number()) };

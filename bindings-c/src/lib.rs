@@ -24,6 +24,7 @@ mod message;
 mod places;
 mod registry;
 mod request;
+mod slots;
 mod worker;
 mod worker_async;
 

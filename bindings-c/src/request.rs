@@ -1,7 +1,6 @@
 //! `mdreq_t`: a request that a worker has in hand, and the only way to answer it.
 
 use std::ffi::{CString, c_char, c_int};
-use std::sync::Arc;
 
 use majordomo::{Request, Result, ServiceError};
 
@@ -50,14 +49,14 @@ pub unsafe extern "C" fn mdreq_destroy(self_p: *mut *mut mdreq_t) {
 /// copied. Ownership: the caller's; it may outlive the request.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdreq_body(this: *mut mdreq_t) -> *mut mdmsg_t {
-    guard_on(this, |in_hand: &Arc<InHand>| Ok(message::give(in_hand.request.body().clone())))
+    guard_on(this, |in_hand: &InHand| Ok(message::give(in_hand.request.body().clone())))
 }
 
 /// Result: the name of the service that was asked for, or NULL on failure (NULL is MD_EINVAL). Ownership: the request's,
 /// valid until mdreq_destroy.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdreq_service(this: *mut mdreq_t) -> *const c_char {
-    guard_on(this, |in_hand: &Arc<InHand>| Ok(in_hand.service.as_ptr()))
+    guard_on(this, |in_hand: &InHand| Ok(in_hand.service.as_ptr()))
 }
 
 /// Answers with *reply_p. Result: 0, also when the connection was lost meanwhile and another worker has the request; -1 on
@@ -67,7 +66,7 @@ pub extern "C" fn mdreq_service(this: *mut mdreq_t) -> *const c_char {
 /// to be destroyed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdreq_reply(this: *mut mdreq_t, reply_p: *mut *mut mdmsg_t) -> c_int {
-    guard_on(this, |in_hand: &Arc<InHand>| {
+    guard_on(this, |in_hand: &InHand| {
         // SAFETY: a place for a message or NULL, as the header demands.
         let reply = unsafe { message::take(reply_p, "reply_p") }?;
         answered(in_hand.request.reply(reply))
@@ -78,7 +77,7 @@ pub unsafe extern "C" fn mdreq_reply(this: *mut mdreq_t, reply_p: *mut *mut mdms
 /// with the reply. Result, ownership: as mdreq_reply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdreq_partial(this: *mut mdreq_t, part_p: *mut *mut mdmsg_t) -> c_int {
-    guard_on(this, |in_hand: &Arc<InHand>| {
+    guard_on(this, |in_hand: &InHand| {
         // SAFETY: a place for a message or NULL, as the header demands.
         let part = unsafe { message::take(part_p, "part_p") }?;
         answered(in_hand.request.partial(part))
@@ -89,7 +88,7 @@ pub unsafe extern "C" fn mdreq_partial(this: *mut mdreq_t, part_p: *mut *mut mdm
 /// text stays the caller's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdreq_fail(this: *mut mdreq_t, code: u32, reason: *const c_char) -> c_int {
-    guard_on(this, |in_hand: &Arc<InHand>| {
+    guard_on(this, |in_hand: &InHand| {
         // SAFETY: a string or NULL, as the header demands.
         let reason = unsafe { text(reason, "reason") }?;
         answered(in_hand.request.fail(code, reason))
@@ -100,7 +99,7 @@ pub unsafe extern "C" fn mdreq_fail(this: *mut mdreq_t, code: u32, reason: *cons
 /// attempts left, MDPX only. Result, ownership: as mdreq_fail.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdreq_fail_retryable(this: *mut mdreq_t, code: u32, reason: *const c_char) -> c_int {
-    guard_on(this, |in_hand: &Arc<InHand>| {
+    guard_on(this, |in_hand: &InHand| {
         // SAFETY: a string or NULL, as the header demands.
         let reason = unsafe { text(reason, "reason") }?;
         answered(in_hand.request.fail_with(failure(code, reason).retryable(true)))
@@ -111,14 +110,14 @@ pub unsafe extern "C" fn mdreq_fail_retryable(this: *mut mdreq_t, code: u32, rea
 /// or -1 on failure (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdreq_attempt(this: *mut mdreq_t) -> c_int {
-    guard_on(this, |in_hand: &Arc<InHand>| Ok(in_hand.request.attempt().cast_signed()))
+    guard_on(this, |in_hand: &InHand| Ok(in_hand.request.attempt().cast_signed()))
 }
 
 /// How long the client still waits. Result: milliseconds, rounded up, 0 when its time is over; -1 where it has set no
 /// limit or the protocol does not say (0.1 and 0.2), and on failure (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdreq_remaining(this: *mut mdreq_t) -> i64 {
-    guard_on(this, |in_hand: &Arc<InHand>| Ok(remaining(&in_hand.request)))
+    guard_on(this, |in_hand: &InHand| Ok(remaining(&in_hand.request)))
 }
 
 /// Whether nobody waits for the answer any more: the client has given the request up or has run out of time, or the
@@ -126,7 +125,7 @@ pub extern "C" fn mdreq_remaining(this: *mut mdreq_t) -> i64 {
 /// no, -1 on failure (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdreq_cancelled(this: *mut mdreq_t) -> c_int {
-    guard_on(this, |in_hand: &Arc<InHand>| Ok(c_int::from(in_hand.request.is_cancelled())))
+    guard_on(this, |in_hand: &InHand| Ok(c_int::from(in_hand.request.is_cancelled())))
 }
 
 /// A service's failure as C gives it.

@@ -101,7 +101,7 @@ pub unsafe extern "C" fn mdwrk_destroy(self_p: *mut *mut mdwrk_t) {
 /// MD_EINVAL for NULL, for other values, and while a request is in hand. The next mdwrk_recv registers anew.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_set_heartbeat(this: *mut mdwrk_t, heartbeat_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let heartbeat = milliseconds(heartbeat_ms, "heartbeat")?;
         session.reconnect_with(|options| options.heartbeat = heartbeat)
     })
@@ -112,7 +112,7 @@ pub extern "C" fn mdwrk_set_heartbeat(this: *mut mdwrk_t, heartbeat_ms: c_int) -
 /// registers anew.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_set_liveness(this: *mut mdwrk_t, liveness: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let liveness = count(liveness, "liveness")?;
         session.reconnect_with(|options| options.liveness = liveness)
     })
@@ -122,7 +122,7 @@ pub extern "C" fn mdwrk_set_liveness(this: *mut mdwrk_t, liveness: c_int) -> c_i
 /// MD_EINVAL for NULL, for other values, and while a request is in hand. The next mdwrk_recv registers anew.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_set_reconnect(this: *mut mdwrk_t, reconnect_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let reconnect = milliseconds(reconnect_ms, "reconnect")?;
         session.reconnect_with(|options| options.reconnect = reconnect)
     })
@@ -133,7 +133,7 @@ pub extern "C" fn mdwrk_set_reconnect(this: *mut mdwrk_t, reconnect_ms: c_int) -
 /// registers anew.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_set_protocol(this: *mut mdwrk_t, protocol: *const c_char) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         // SAFETY: a string or NULL, as the header demands.
         let protocol = unsafe { text(protocol, "protocol") }?.parse()?;
         session.reconnect_with(|options| options.protocol = protocol)
@@ -144,14 +144,14 @@ pub unsafe extern "C" fn mdwrk_set_protocol(this: *mut mdwrk_t, protocol: *const
 /// for NULL, for 0, and while a request is in hand. The next mdwrk_recv registers anew.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_set_max_message_bytes(this: *mut mdwrk_t, bytes: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.reconnect_with(|options| options.max_message_bytes = bytes))
+    guard_on(this, |session: &Session| session.reconnect_with(|options| options.max_message_bytes = bytes))
 }
 
 /// Sets how long a drain waits for the request in hand, in milliseconds: 5000 at first, at least 1. Result: 0, or -1 on
 /// failure: MD_EINVAL for NULL, for other values, and while a request is in hand. The next mdwrk_recv registers anew.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_set_drain_timeout(this: *mut mdwrk_t, drain_timeout_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let drain_timeout = milliseconds(drain_timeout_ms, "drain_timeout")?;
         session.reconnect_with(|options| options.drain_timeout = drain_timeout)
     })
@@ -163,7 +163,7 @@ pub extern "C" fn mdwrk_set_drain_timeout(this: *mut mdwrk_t, drain_timeout_ms: 
 /// mdwrk_recv registers anew.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_set_prefetch(this: *mut mdwrk_t, requests: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.reconnect_with(|options| options.prefetch = requests))
+    guard_on(this, |session: &Session| session.reconnect_with(|options| options.prefetch = requests))
 }
 
 /// Sets how many outcomes are kept, so that a repeat of a request (one of the same MD_PROPERTY_IDEMPOTENCY_KEY, or of
@@ -173,7 +173,7 @@ pub extern "C" fn mdwrk_set_prefetch(this: *mut mdwrk_t, requests: usize) -> c_i
 /// in hand. The next mdwrk_recv registers anew.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_set_keep_outcomes(this: *mut mdwrk_t, outcomes: usize, bytes: usize, age_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let age = milliseconds(age_ms, "keep_outcomes_age")?;
         session.reconnect_with(|options| {
             (options.keep_outcomes, options.keep_outcomes_bytes) = (outcomes, bytes);
@@ -192,7 +192,7 @@ pub unsafe extern "C" fn mdwrk_set_event_handler(
     handler: md_event_handler_t,
     arg: *mut c_void,
 ) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         session.reconnect_with(|options| options.on_event = session.listening.set(handler, arg))
     })
 }
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn mdwrk_set_event_handler(
 /// failure (NULL and values below -1 are MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_set_recv_timeout(this: *mut mdwrk_t, timeout_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         session.exclusive()?.patience = patience(timeout_ms)?;
         Ok(0)
     })
@@ -211,9 +211,9 @@ pub extern "C" fn mdwrk_set_recv_timeout(this: *mut mdwrk_t, timeout_ms: c_int) 
 /// (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_start(this: *mut mdwrk_t) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
-        session.registered(&mut *session.exclusive()?)?;
-        Ok(0)
+    guard_on(this, |session: &Session| {
+        let State { options, worker, .. } = &mut *session.exclusive()?;
+        session.registered(worker, options).map(|_| 0)
     })
 }
 
@@ -226,7 +226,7 @@ pub extern "C" fn mdwrk_start(this: *mut mdwrk_t) -> c_int {
 /// the request is the caller's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_recv(this: *mut mdwrk_t, reply_p: *mut *mut mdmsg_t) -> *mut mdmsg_t {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let mut state = session.exclusive()?;
         // SAFETY: a place for a message or NULL, as the header demands.
         match unsafe { message::take_optional(reply_p, "reply_p") }? {
@@ -237,12 +237,10 @@ pub unsafe extern "C" fn mdwrk_recv(this: *mut mdwrk_t, reply_p: *mut *mut mdmsg
             None => {}
         }
         state.current = None;
-        let worker = session.registered(&mut state)?;
-        let request = worker.recv_with(state.patience, &mut until_signal)?;
-        let mut request = request.ok_or_else(|| Error::new(ErrorKind::Timeout, "no request came in time"))?;
-        let body = request.take_body();
-        state.current = Some(request);
-        Ok(message::give(body))
+        let State { options, patience, worker, .. } = &mut *state;
+        let request = session.registered(worker, options)?.recv_with(*patience, &mut until_signal)?;
+        let request = request.ok_or_else(|| Error::new(ErrorKind::Timeout, "no request came in time"))?;
+        Ok(message::give(state.current.insert(request).take_body()))
     })
 }
 
@@ -253,7 +251,7 @@ pub unsafe extern "C" fn mdwrk_recv(this: *mut mdwrk_t, reply_p: *mut *mut mdmsg
 /// *reply_p.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_partial(this: *mut mdwrk_t, part_p: *mut *mut mdmsg_t) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let state = session.exclusive()?;
         // SAFETY: a place for a message or NULL, as the header demands.
         let part = unsafe { message::take(part_p, "part_p") }?;
@@ -266,7 +264,7 @@ pub unsafe extern "C" fn mdwrk_partial(this: *mut mdwrk_t, part_p: *mut *mut mdm
 /// *reply_p as mdwrk_recv does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_reply(this: *mut mdwrk_t, reply_p: *mut *mut mdmsg_t) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let mut state = session.exclusive()?;
         // SAFETY: a place for a message or NULL, as the header demands.
         let reply = unsafe { message::take(reply_p, "reply_p") }?;
@@ -280,7 +278,7 @@ pub unsafe extern "C" fn mdwrk_reply(this: *mut mdwrk_t, reply_p: *mut *mut mdms
 /// next mdwrk_recv is NULL. Result: 0, or -1 on failure: MD_EINVAL if no request is in hand, and for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_fail(this: *mut mdwrk_t, code: u32, reason: *const c_char) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         // SAFETY: a string or NULL, as the header demands.
         let reason = unsafe { text(reason, "reason") }?;
         let mut state = session.exclusive()?;
@@ -294,7 +292,7 @@ pub unsafe extern "C" fn mdwrk_fail(this: *mut mdwrk_t, code: u32, reason: *cons
 /// attempts left, MDPX only. Result: as mdwrk_fail.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_fail_retryable(this: *mut mdwrk_t, code: u32, reason: *const c_char) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         // SAFETY: a string or NULL, as the header demands.
         let reason = unsafe { text(reason, "reason") }?;
         let mut state = session.exclusive()?;
@@ -308,7 +306,7 @@ pub unsafe extern "C" fn mdwrk_fail_retryable(this: *mut mdwrk_t, code: u32, rea
 /// number, or -1 on failure: MD_EINVAL if no request is in hand, and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_attempt(this: *mut mdwrk_t) -> c_int {
-    guard_on(this, |session: &Arc<Session>| Ok(session.exclusive()?.in_hand()?.attempt().cast_signed()))
+    guard_on(this, |session: &Session| Ok(session.exclusive()?.in_hand()?.attempt().cast_signed()))
 }
 
 /// How long the client of the request in hand still waits. Result: milliseconds, rounded up, 0 when its time is over;
@@ -316,7 +314,7 @@ pub extern "C" fn mdwrk_attempt(this: *mut mdwrk_t) -> c_int {
 /// in hand, and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_remaining(this: *mut mdwrk_t) -> i64 {
-    guard_on(this, |session: &Arc<Session>| Ok(remaining(session.exclusive()?.in_hand()?)))
+    guard_on(this, |session: &Session| Ok(remaining(session.exclusive()?.in_hand()?)))
 }
 
 /// Whether nobody waits for the answer to the request in hand any more: its client has given it up or has run out of
@@ -324,7 +322,7 @@ pub extern "C" fn mdwrk_remaining(this: *mut mdwrk_t) -> i64 {
 /// Result: 1 yes, 0 no, -1 on failure: MD_EINVAL if no request is in hand, and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_cancelled(this: *mut mdwrk_t) -> c_int {
-    guard_on(this, |session: &Arc<Session>| Ok(c_int::from(session.exclusive()?.in_hand()?.is_cancelled())))
+    guard_on(this, |session: &Session| Ok(c_int::from(session.exclusive()?.in_hand()?.is_cancelled())))
 }
 
 /// Ends the worker gently: no new request comes, the one in hand can still be answered within the drain timeout, then the
@@ -332,9 +330,7 @@ pub extern "C" fn mdwrk_cancelled(this: *mut mdwrk_t) -> c_int {
 /// failure (NULL is MD_EINVAL). Threads: any, also while another is in mdwrk_recv.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_drain(this: *mut mdwrk_t) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
-        session.closer.shut().map_or(Ok(0), |worker| session.drain(worker).map(|()| 0))
-    })
+    guard_on(this, |session: &Session| session.closer.shut().map_or(Ok(0), |worker| session.drain(worker).map(|()| 0)))
 }
 
 /// How the last call on this worker ended: 0, or a number MD_E...; on the thread that made it always that thread's own
@@ -377,16 +373,16 @@ impl Session {
         Ok(())
     }
 
-    fn registered(&self, state: &mut State) -> Result<Arc<Worker>> {
-        if let Some(worker) = &state.worker {
-            return Ok(Arc::clone(worker));
+    /// The worker, made if there is none.
+    fn registered<'a>(&self, worker: &'a mut Option<Arc<Worker>>, options: &WorkerOptions) -> Result<&'a Worker> {
+        if let Some(present) = worker {
+            return Ok(present);
         }
-        let worker = Arc::new(Worker::with_options(state.options.clone())?);
-        if !self.closer.hold(&worker) {
+        let made = Arc::new(Worker::with_options(options.clone())?);
+        if !self.closer.hold(&made) {
             return Err(Error::new(ErrorKind::Closed, "this mdwrk_t has been drained or destroyed"));
         }
-        state.worker = Some(Arc::clone(&worker));
-        Ok(worker)
+        Ok(worker.insert(made))
     }
 }
 

@@ -106,14 +106,14 @@ pub unsafe extern "C" fn mdwrk_async_destroy(self_p: *mut *mut mdwrk_async_t) {
 /// for other values, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_async_set_concurrency(this: *mut mdwrk_async_t, requests: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.prepare("concurrency", |options| options.concurrency = requests))
+    guard_on(this, |session: &Session| session.prepare("concurrency", |options| options.concurrency = requests))
 }
 
 /// Sets the interval between heartbeats, in milliseconds: 2500 at first, at least 1. Result: 0, or -1 on failure:
 /// MD_EINVAL for NULL, for other values, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_async_set_heartbeat(this: *mut mdwrk_async_t, heartbeat_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let heartbeat = milliseconds(heartbeat_ms, "heartbeat")?;
         session.prepare("heartbeat", |options| options.heartbeat = heartbeat)
     })
@@ -123,7 +123,7 @@ pub extern "C" fn mdwrk_async_set_heartbeat(this: *mut mdwrk_async_t, heartbeat_
 /// 0, or -1 on failure: MD_EINVAL for NULL, for other values, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_async_set_liveness(this: *mut mdwrk_async_t, liveness: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let liveness = count(liveness, "liveness")?;
         session.prepare("liveness", |options| options.liveness = liveness)
     })
@@ -133,7 +133,7 @@ pub extern "C" fn mdwrk_async_set_liveness(this: *mut mdwrk_async_t, liveness: c
 /// MD_EINVAL for NULL, for other values, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_async_set_reconnect(this: *mut mdwrk_async_t, reconnect_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let reconnect = milliseconds(reconnect_ms, "reconnect")?;
         session.prepare("reconnect", |options| options.reconnect = reconnect)
     })
@@ -143,7 +143,7 @@ pub extern "C" fn mdwrk_async_set_reconnect(this: *mut mdwrk_async_t, reconnect_
 /// 0, or -1 on failure: MD_EINVAL for NULL, for another version, and after the start.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdwrk_async_set_protocol(this: *mut mdwrk_async_t, protocol: *const c_char) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         // SAFETY: a string or NULL, as the header demands.
         let protocol = unsafe { text(protocol, "protocol") }?.parse()?;
         session.prepare("protocol", |options| options.protocol = protocol)
@@ -154,7 +154,7 @@ pub unsafe extern "C" fn mdwrk_async_set_protocol(this: *mut mdwrk_async_t, prot
 /// for NULL, for 0, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_async_set_max_message_bytes(this: *mut mdwrk_async_t, bytes: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         session.prepare("max_message_bytes", |options| options.max_message_bytes = bytes)
     })
 }
@@ -163,7 +163,7 @@ pub extern "C" fn mdwrk_async_set_max_message_bytes(this: *mut mdwrk_async_t, by
 /// failure: MD_EINVAL for NULL, for other values, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_async_set_drain_timeout(this: *mut mdwrk_async_t, drain_timeout_ms: c_int) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let drain_timeout = milliseconds(drain_timeout_ms, "drain_timeout")?;
         session.prepare("drain_timeout", |options| options.drain_timeout = drain_timeout)
     })
@@ -174,7 +174,7 @@ pub extern "C" fn mdwrk_async_set_drain_timeout(this: *mut mdwrk_async_t, drain_
 /// Result: 0, or -1 on failure: MD_EINVAL for NULL, for other values, and after the start.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_async_set_prefetch(this: *mut mdwrk_async_t, requests: usize) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.prepare("prefetch", |options| options.prefetch = requests))
+    guard_on(this, |session: &Session| session.prepare("prefetch", |options| options.prefetch = requests))
 }
 
 /// Sets how many outcomes are kept, so that a repeat of a request (one of the same MD_PROPERTY_IDEMPOTENCY_KEY, or of
@@ -188,7 +188,7 @@ pub extern "C" fn mdwrk_async_set_keep_outcomes(
     bytes: usize,
     age_ms: c_int,
 ) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let age = milliseconds(age_ms, "keep_outcomes_age")?;
         session.prepare("keep_outcomes", |options| {
             (options.keep_outcomes, options.keep_outcomes_bytes) = (outcomes, bytes);
@@ -206,7 +206,7 @@ pub unsafe extern "C" fn mdwrk_async_set_event_handler(
     handler: md_event_handler_t,
     arg: *mut c_void,
 ) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         session.prepare("event_handler", |options| options.on_event = session.listening.set(handler, arg))
     })
 }
@@ -215,7 +215,7 @@ pub unsafe extern "C" fn mdwrk_async_set_event_handler(
 /// failure (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_async_start(this: *mut mdwrk_async_t) -> c_int {
-    guard_on(this, |session: &Arc<Session>| session.start(&mut *session.locked()?).map(|()| 0))
+    guard_on(this, |session: &Session| session.start(&mut *session.locked()?).map(|()| 0))
 }
 
 /// Waits for the next request, at most wait_ms milliseconds; -1 is for ever, 0 not at all. Result: the request, or NULL
@@ -223,7 +223,7 @@ pub extern "C" fn mdwrk_async_start(this: *mut mdwrk_async_t) -> c_int {
 /// when the thread handled a signal meanwhile, MD_EINVAL for NULL. Ownership: the caller's, until mdreq_destroy.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_async_recv(this: *mut mdwrk_async_t, wait_ms: c_int) -> *mut mdreq_t {
-    guard_on(this, |session: &Arc<Session>| session.receive(wait_ms).map(request::give))
+    guard_on(this, |session: &Session| session.receive(wait_ms).map(request::give))
 }
 
 /// Ends the worker gently: no new request comes, those in hand can still be answered within the drain timeout, then the
@@ -231,7 +231,7 @@ pub extern "C" fn mdwrk_async_recv(this: *mut mdwrk_async_t, wait_ms: c_int) -> 
 /// -1 on failure (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_async_drain(this: *mut mdwrk_async_t) -> c_int {
-    guard_on(this, |session: &Arc<Session>| {
+    guard_on(this, |session: &Session| {
         let mut state = session.locked()?;
         session.start(&mut state)?;
         let worker = state.worker.clone();
@@ -249,7 +249,7 @@ pub extern "C" fn mdwrk_async_drain(this: *mut mdwrk_async_t) -> c_int {
 /// the worker's; do not read from it or close it.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdwrk_async_fd(this: *mut mdwrk_async_t) -> c_int {
-    guard_on(this, |session: &Arc<Session>| Ok(session.bell.descriptor()))
+    guard_on(this, |session: &Session| Ok(session.bell.descriptor()))
 }
 
 /// How the last call on this worker ended: 0, or a number MD_E...; on the thread that made it always that thread's own

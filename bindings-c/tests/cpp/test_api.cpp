@@ -141,6 +141,35 @@ void a_failure_is_thrown_with_its_kind ()
     CHECK (thrown ([&] { client.request ("nobody", "x"); }) == MD_ETIMEOUT);
 }
 
+void an_answer_that_cannot_be_given_fails_its_request_alone ()
+{
+    const md::broker hub ("tcp://127.0.0.1:0");
+    md::worker_options small;
+    small.max_message_bytes = 1000;
+    md::worker worker (hub.endpoint (), "sized", small);
+    std::thread thread ([&] {
+        worker.serve ([] (md::message request) {
+            if (request[0] == "none")
+                md::message taken (std::move (request));
+            else if (request[0] == "much")
+                request.push_back (std::string (2000, 'x'));
+            return request;
+        });
+    });
+    md::client client (hub.endpoint (), patient ());
+    for (const char *what : {"much", "none"}) {
+        try {
+            client.request ("sized", what);
+            CHECK (!"a failure");
+        } catch (const md::error &failure) {
+            CHECK (failure.number () == MD_ESERVICE && failure.service_code () == 500 && !failure.text ().empty ());
+        }
+        CHECK (client.request ("sized", "little")[0] == "little");
+    }
+    worker.drain ();
+    thread.join ();
+}
+
 void what_c_would_misread_is_refused ()
 {
     CHECK (thrown ([] { md::client ("tcp://127.0.0.1:1\0trailer"); }) == 0);
@@ -315,6 +344,7 @@ int main ()
         TEST (a_message_is_a_list_of_frames),
         TEST (a_request_is_answered),
         TEST (a_failure_is_thrown_with_its_kind),
+        TEST (an_answer_that_cannot_be_given_fails_its_request_alone),
         TEST (what_c_would_misread_is_refused),
         TEST (a_stream_is_a_range_of_messages),
         TEST (many_requests_at_once_each_get_their_own_answer),
