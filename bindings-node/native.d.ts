@@ -5,10 +5,11 @@
 export declare class Environment {
   /**
    * `take` is called with six arguments for each thing that happened, of several in turn: the token; the frames of a reply
-   * or a request, a buffer or a list of them; number, attempt and deadline (see `remaining`) of a worker's request; and an
-   * `Event` where there is more to say. Without one, a reply is the last thing for its token.
+   * or a request, a buffer or a list of them, or the length of one whose bytes are in `scratch`, behind those of the call's
+   * earlier ones; number, attempt and deadline (see `remaining`) of a worker's request; and an `Event` where there is more
+   * to say. Without one, a reply is the last thing for its token.
    */
-  constructor(take: (...told: Array<any>) => void)
+  constructor(take: (...told: Array<any>) => void, scratch: Buffer)
   /** Keeps the process alive (`true`) or lets it end when nothing else is to be done (`false`). */
   hold(alive: boolean): void
   /** Gives up the request known by `token`; nothing happens if it is already answered. */
@@ -18,9 +19,9 @@ export declare class Environment {
   /** Whether nobody waits any more for the answer to the request with this number of the worker known by `token`. */
   isCancelled(token: number, number: number): boolean
   /** Sends the reply to a request, the last part of a streaming one. */
-  reply(token: number, number: number, body: Array<Uint8Array>, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
+  reply(token: number, number: number, body: Uint8Array | Array<Uint8Array>, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
   /** Sends a part of the reply; more will follow. */
-  partial(token: number, number: number, body: Array<Uint8Array>, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
+  partial(token: number, number: number, body: Uint8Array | Array<Uint8Array>, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
   /** Answers with a failure; where it is `retryable`, another worker gets the request while it has attempts left. */
   fail(token: number, number: number, code: number, text: string, retryable: boolean): void
   /** The request was collected: if it is unanswered, it is answered with an error. */
@@ -50,9 +51,9 @@ export declare class NativeClient {
    * Sends a request. Its outcome comes through the client's environment under `token`, the parts of a streamed reply
    * joined. One that is not `cancellable` cannot be given up.
    */
-  submit(token: number, service: string, body: Array<Uint8Array>, cancellable: boolean, options?: RequestOptions | undefined | null, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
+  submit(token: number, service: string, body: Uint8Array | Array<Uint8Array>, cancellable: boolean, options?: RequestOptions | undefined | null, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
   /** Sends a request for a reply in parts. */
-  stream(service: string, body: Array<Uint8Array>, options?: RequestOptions | undefined | null, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): NativeParts
+  stream(service: string, body: Uint8Array | Array<Uint8Array>, options?: RequestOptions | undefined | null, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): NativeParts
   /** Ends the client; requests under way fail with `Closed`. */
   close(): void
 }

@@ -7,7 +7,7 @@ const options = require('./options.cjs');
 const { onAbort } = require('./abort.cjs');
 const { MajordomoError, closed, fromFailure, guarded, invalid } = require('./error.cjs');
 const { emit, environment, expect, forget, Hold } = require('./environment.cjs');
-const { Message, carried, frames, received } = require('./message.cjs');
+const { Message, carried, packed, received } = require('./message.cjs');
 
 const making = Symbol('making');
 
@@ -92,7 +92,7 @@ class Client extends EventEmitter {
   #checked(service, body, given) {
     if (this.#closed) throw closed('client');
     const name = options.serviceName(service);
-    const message = frames(body);
+    const message = packed(body);
     if (given === undefined && !(body instanceof Message)) return { name, message };
     const { signal, properties, ...checked } = options.checked(options.request, given);
     if (signal?.aborted) throw cancelled(signal.reason);

@@ -79,6 +79,12 @@ function frames(body) {
   return Array.isArray(body) ? body.map(frame) : [frame(body)];
 }
 
+/** A body as the native layer takes it: its frame, as nearly all have one, or a list of them. */
+function packed(body) {
+  if (!Array.isArray(body)) return frame(body);
+  return body.length === 1 ? frame(body[0]) : body.map(frame);
+}
+
 function frame(value) {
   if (Buffer.isBuffer(value)) return value;
   if (typeof value === 'string') return Buffer.from(value, 'utf8');
@@ -87,4 +93,4 @@ function frame(value) {
   throw invalid(`a body is a string, a Buffer or Uint8Array, or an array of them, not ${show(value)}`);
 }
 
-module.exports = { Message, received, frames, carried };
+module.exports = { Message, received, packed, carried };

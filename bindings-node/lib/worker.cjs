@@ -7,7 +7,7 @@ const native = require('../native.cjs');
 const options = require('./options.cjs');
 const { ServiceError, guarded, invalid, show } = require('./error.cjs');
 const { emit, environment, expect, forget, Hold } = require('./environment.cjs');
-const { carried, frames, received } = require('./message.cjs');
+const { carried, packed, received } = require('./message.cjs');
 
 /** Requests that nobody has any more need no signal, and are answered with a failure if they are unanswered. */
 const collected = new FinalizationRegistry(({ hand, number }) => hand.abandon(number));
@@ -213,14 +213,14 @@ class Request {
   }
 
   reply(body = [], given) {
-    const message = frames(body);
+    const message = packed(body);
     const [names, values] = carried(body, given && options.checked(options.body, given).properties);
     guarded(() => environment.reply(this.#hand.token, this.#number, message, names, values));
     this.#end();
   }
 
   partial(body, given) {
-    const message = frames(body);
+    const message = packed(body);
     const [names, values] = carried(body, given && options.checked(options.body, given).properties);
     guarded(() => environment.partial(this.#hand.token, this.#number, message, names, values));
   }
@@ -286,7 +286,7 @@ async function streamed(request, result) {
       if (done && step.value === undefined) break;
       const body = await step.value;
       // What is no body fails here, before the part that is held goes out.
-      frames(body);
+      packed(body);
       if (holding) request.partial(last);
       [last, holding] = [body, true];
       if (done) break;

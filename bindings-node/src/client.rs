@@ -14,7 +14,7 @@ use napi_derive::napi;
 
 use crate::environment::{Environment, Shared, TaskEvent, lock};
 use crate::error::{Result, thrown};
-use crate::message::{Frames, with_properties};
+use crate::message::{Body, Frames, with_properties};
 use crate::options::{ClientOptions, RequestOptions};
 use crate::told::{Event, part_event};
 
@@ -44,7 +44,7 @@ impl NativeClient {
         &self,
         token: i64,
         service: String,
-        #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
+        #[napi(ts_arg_type = "Uint8Array | Array<Uint8Array>")] body: Body<'_>,
         cancellable: bool,
         options: Option<RequestOptions>,
         names: Option<Vec<String>>,
@@ -64,7 +64,7 @@ impl NativeClient {
     pub fn stream(
         &self,
         service: String,
-        #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
+        #[napi(ts_arg_type = "Uint8Array | Array<Uint8Array>")] body: Body<'_>,
         options: Option<RequestOptions>,
         names: Option<Vec<String>>,
         #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,

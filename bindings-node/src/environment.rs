@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use majordomo::aio::{self, ClientEvent, Inbox, Ticket, WorkerEvent};
 use majordomo::{ConnectionEvent, EventHook, ServiceError};
-use napi::bindgen_prelude::{Function, JsValuesTupleIntoVec, Unknown};
+use napi::bindgen_prelude::{Buffer, Function, JsValuesTupleIntoVec, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status, sys};
 use napi_derive::napi;
 
 use crate::error::{Result, engine};
-use crate::message::{Frames, with_properties};
+use crate::message::{Body, Frames, Scratch, with_properties};
 use crate::told::{Happened, STRIDE, Told};
 use crate::worker::Requests;
 
@@ -38,6 +38,7 @@ struct Inboxes {
     tasks: Arc<Inbox<TaskEvent>>,
     connections: Arc<Inbox<(u64, ConnectionEvent)>>,
     taken: RefCell<Taken>,
+    scratch: RefCell<Scratch>,
     shared: Arc<Shared>,
 }
 
@@ -75,12 +76,14 @@ struct Batch(Option<Rc<Inboxes>>);
 #[napi]
 impl Environment {
     /// `take` is called with six arguments for each thing that happened, of several in turn: the token; the frames of a reply
-    /// or a request, a buffer or a list of them; number, attempt and deadline (see `remaining`) of a worker's request; and an
-    /// `Event` where there is more to say. Without one, a reply is the last thing for its token.
+    /// or a request, a buffer or a list of them, or the length of one whose bytes are in `scratch`, behind those of the call's
+    /// earlier ones; number, attempt and deadline (see `remaining`) of a worker's request; and an `Event` where there is more
+    /// to say. Without one, a reply is the last thing for its token.
     #[napi(constructor, catch_unwind)]
     pub fn new(
         env: Env,
         #[napi(ts_arg_type = "(...told: Array<any>) => void")] take: Function<'_, (), Unknown<'static>>,
+        scratch: Buffer,
     ) -> Result<Self> {
         // Weak: the inboxes hold the function that this belongs to.
         let inboxes = Rc::new(OnceCell::<Weak<Inboxes>>::new());
@@ -107,6 +110,7 @@ impl Environment {
             connections: inbox(&wake),
             shared,
             taken: RefCell::default(),
+            scratch: RefCell::new(Scratch::new(scratch)),
             wake,
         });
         let _ = inboxes.set(Rc::downgrade(&all));
@@ -161,7 +165,7 @@ impl Environment {
         &self,
         token: i64,
         number: i64,
-        #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
+        #[napi(ts_arg_type = "Uint8Array | Array<Uint8Array>")] body: Body<'_>,
         names: Option<Vec<String>>,
         #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
     ) -> Result<()> {
@@ -175,7 +179,7 @@ impl Environment {
         &self,
         token: i64,
         number: i64,
-        #[napi(ts_arg_type = "Array<Uint8Array>")] body: Frames<'_>,
+        #[napi(ts_arg_type = "Uint8Array | Array<Uint8Array>")] body: Body<'_>,
         names: Option<Vec<String>>,
         #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
     ) -> Result<()> {
@@ -244,9 +248,11 @@ impl JsValuesTupleIntoVec for Batch {
         let Some(inboxes) = self.0 else { return Ok(Vec::new()) };
         let env = Env::from_raw(env);
         let happened = inboxes.next(MAX_TOLD);
+        let mut scratch = inboxes.scratch.borrow_mut();
+        scratch.clear();
         let mut arguments = Vec::with_capacity(happened.len() * STRIDE);
         for happened in happened {
-            if let Some(told) = Told::of(&env, &inboxes.shared, happened) {
+            if let Some(told) = Told::of(&env, &inboxes.shared, &mut scratch, happened) {
                 told.put(&env, &mut arguments)?;
             }
         }

@@ -5,13 +5,13 @@
 
 use majordomo::aio::{ClientEvent, Part, WorkerEvent, WorkerEventKind};
 use majordomo::{ConnectionEvent, Error, ErrorKind, Message};
-use napi::bindgen_prelude::{BufferSlice, Either, ToNapiValue};
+use napi::bindgen_prelude::{BufferSlice, Either3, ToNapiValue};
 use napi::{Env, sys};
 use napi_derive::napi;
 
 use crate::environment::{Shared, TaskEvent, lock};
 use crate::error::Failure;
-use crate::message::{Frames, frames, properties};
+use crate::message::{Frames, Scratch, frames, properties};
 
 /// How many arguments tell of one thing.
 pub(crate) const STRIDE: usize = 6;
@@ -61,12 +61,15 @@ pub(crate) enum Happened {
     Task(TaskEvent),
 }
 
+/// A small frame's length, where its bytes are the next ones in the environment's scratch; a frame; or a list of them.
+type Body<'env> = Either3<u32, BufferSlice<'env>, Frames<'env>>;
+
 /// The arguments that tell of one thing.
 pub(crate) struct Told<'env> {
     /// What it happened to.
     token: u64,
     /// Of a reply or a request.
-    frames: Option<Frames<'env>>,
+    frames: Option<Body<'env>>,
     /// Number, attempt and deadline of a worker's request.
     request: Option<(u64, u32, Option<f64>)>,
     event: Option<Event<'env>>,
@@ -74,13 +77,13 @@ pub(crate) struct Told<'env> {
 
 impl<'env> Told<'env> {
     /// `None` where there is nobody to tell.
-    pub(crate) fn of(env: &'env Env, shared: &Shared, happened: Happened) -> Option<Self> {
+    pub(crate) fn of(env: &'env Env, shared: &Shared, scratch: &mut Scratch, happened: Happened) -> Option<Self> {
         match happened {
             Happened::Connection((token, event)) => {
                 Some(Told::event(token, Event { connection: Some(connection(event)), ..Event::default() }))
             }
-            Happened::Client(event) => Told::outcome(env, shared, event),
-            Happened::Worker(event) => Told::work(env, shared, event),
+            Happened::Client(event) => Told::outcome(env, shared, scratch, event),
+            Happened::Worker(event) => Told::work(env, shared, scratch, event),
             Happened::Task(TaskEvent { token, outcome }) => Some(match outcome {
                 Ok(value) => Told::event(token, Event { last: true, value, ..Event::default() }),
                 Err(error) => Told::event(token, failed(&error)),
@@ -92,24 +95,34 @@ impl<'env> Told<'env> {
         Told { token, frames: None, request: None, event: Some(event) }
     }
 
-    fn outcome(env: &'env Env, shared: &Shared, ClientEvent { token, part }: ClientEvent) -> Option<Self> {
+    fn outcome(
+        env: &'env Env,
+        shared: &Shared,
+        scratch: &mut Scratch,
+        ClientEvent { token, part }: ClientEvent,
+    ) -> Option<Self> {
         // Whole replies are asked for here, so there are no parts.
         let Part::Done(outcome) = part else { return None };
         let mut tickets = lock(&shared.tickets);
         if !tickets.is_empty() {
             tickets.remove(&token);
         }
-        Some(match outcome.and_then(|message| Told::message(env, token, &message, true)) {
+        Some(match outcome.and_then(|message| Told::message(env, scratch, token, &message, true)) {
             Ok(told) => told,
             Err(error) => Told::event(token, failed(&error)),
         })
     }
 
-    fn work(env: &'env Env, shared: &Shared, WorkerEvent { token, kind }: WorkerEvent) -> Option<Self> {
+    fn work(
+        env: &'env Env,
+        shared: &Shared,
+        scratch: &mut Scratch,
+        WorkerEvent { token, kind }: WorkerEvent,
+    ) -> Option<Self> {
         Some(match kind {
             WorkerEventKind::Request(request) => {
                 // A request that cannot be shown to JavaScript is dropped here, which answers it with an error.
-                let mut told = Told::message(env, token, request.body(), false).ok()?;
+                let mut told = Told::message(env, scratch, token, request.body(), false).ok()?;
                 let deadline = request.deadline().map(|deadline| shared.moment(deadline));
                 told.request = Some((request.id(), request.attempt(), deadline));
                 shared.requests.put(token, request);
@@ -127,19 +140,30 @@ impl<'env> Told<'env> {
         })
     }
 
-    fn message(env: &'env Env, token: u64, message: &Message, last: bool) -> majordomo::Result<Self> {
-        let (frames, names, values) = buffers(env, message)?;
+    fn message(
+        env: &'env Env,
+        scratch: &mut Scratch,
+        token: u64,
+        message: &Message,
+        last: bool,
+    ) -> majordomo::Result<Self> {
+        let small = if message.properties().is_empty() { scratch.put(message) } else { None };
+        if let Some(length) = small {
+            return Ok(Told { token, frames: Some(Either3::A(length)), request: None, event: None });
+        }
+        let (mut frames, names, values) = buffers(env, message)?;
         let event = names.is_some().then(|| Event { last, names, values, ..Event::default() });
+        // A single frame, as nearly all messages have, is told without a list around it.
+        let frames = match (frames.len(), frames.pop()) {
+            (1, Some(frame)) => Either3::B(frame),
+            (_, last) => Either3::C(frames.into_iter().chain(last).collect()),
+        };
         Ok(Told { token, frames: Some(frames), request: None, event })
     }
 
-    /// Appends the arguments. A single frame, as nearly all messages have, is told without a list around it.
+    /// Appends the arguments.
     pub(crate) fn put(self, env: &Env, arguments: &mut Vec<sys::napi_value>) -> napi::Result<()> {
         let Told { token, frames, request, event } = self;
-        let frames = frames.map(|mut frames| match (frames.len(), frames.pop()) {
-            (1, Some(frame)) => Either::A(frame),
-            (_, last) => Either::B(frames.into_iter().chain(last).collect::<Vec<_>>()),
-        });
         let (number, attempt, deadline) = request.map_or((None, None, None), |(number, attempt, deadline)| {
             (Some(number.cast_signed()), Some(attempt), deadline)
         });

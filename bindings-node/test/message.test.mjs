@@ -76,3 +76,18 @@ test('a message beyond the limit is refused and the client goes on', async (t) =
   await assert.rejects(c.request('echo', Buffer.alloc(2000)), { code: 'MD_ETOOLARGE' });
   assert.equal((await c.request('echo', 'small')).toString(), 'small');
 });
+
+test('bodies of all sizes that come at once are told apart and stay as they came', async (t) => {
+  const { client, worker } = await hub(t);
+  worker('echo', (request) => request.body, { concurrency: 64, prefetch: 64 });
+  const c = await client({ timeout: 30_000 });
+  const sizes = [0, 1, 11, 1000, 4094, 4095, 4096, 4097, 70_000];
+  const bodies = Array.from({ length: 500 }, (_, index) => Buffer.alloc(sizes[index % sizes.length], index));
+  const replies = await Promise.all(bodies.map((body) => c.request('echo', body)));
+  // Others come meanwhile.
+  await Promise.all(bodies.map(() => c.request('echo', Buffer.alloc(100, 'z'))));
+  replies.forEach((reply, index) => {
+    assert.equal(reply.length, 1);
+    assert.ok(reply[0].equals(bodies[index]), `body ${index}`);
+  });
+});
