@@ -103,6 +103,26 @@ static void a_copy_lives_on_its_own (void)
     mdmsg_destroy (&copy);
 }
 
+static void messages_are_equal_however_they_came_to_their_frames (void)
+{
+    mdmsg_t *made = mdmsg_new (), *left = mdmsg_new ();
+    mdmsg_addstr (made, "last");
+    mdmsg_addstr (left, "first");
+    mdmsg_addstr (left, "last");
+    mdmsg_t *popped = mdmsg_pop (left);
+    CHECK (mdmsg_eq (made, left) == 1);
+    CHECK (mdmsg_eq (left, made) == 1);
+    CHECK (mdmsg_eq (popped, left) == 0);
+    mdmsg_destroy (&popped);
+    popped = mdmsg_pop (left);
+    mdmsg_t *empty = mdmsg_new ();
+    CHECK (mdmsg_eq (left, empty) == 1);
+    mdmsg_destroy (&empty);
+    mdmsg_destroy (&popped);
+    mdmsg_destroy (&left);
+    mdmsg_destroy (&made);
+}
+
 static void messages_are_joined_at_either_end_and_then_gone (void)
 {
     mdmsg_t *message = mdmsg_new (), *before = mdmsg_new (), *after = mdmsg_new ();
@@ -182,6 +202,7 @@ int main (void)
     RUN (first_and_next_walk_over_all_frames);
     RUN (popping_takes_frames_from_the_front);
     RUN (a_copy_lives_on_its_own);
+    RUN (messages_are_equal_however_they_came_to_their_frames);
     RUN (messages_are_joined_at_either_end_and_then_gone);
     RUN (an_envelope_goes_on_and_off);
     RUN (a_frame_with_a_nul_inside_is_whole_but_for_those_who_read_a_string);
