@@ -211,12 +211,13 @@ fn serve_drops_the_handler_of_a_cancelled_request() {
     }
     let broker = broker();
     let worker = aio::Worker::with_options(options(&broker).concurrency(2)).unwrap();
-    let (dropped, drops) = mpsc::channel();
+    let ((began, begins), (dropped, drops)) = (mpsc::channel(), mpsc::channel());
     let serving = thread::spawn({
         let worker = worker.clone();
         move || {
             block_on(worker.serve(async |request: Request| {
                 let _tell = Tell(dropped.clone());
+                began.send(()).unwrap();
                 if request.body().first() == Some(b"for ever") {
                     std::future::pending::<()>().await;
                 }
@@ -226,7 +227,8 @@ fn serve_drops_the_handler_of_a_cancelled_request() {
     });
     let client = X1Client::new(broker.endpoint());
     client.ask(1, "for ever");
-    until("the request to be handed out", || broker.stats().unwrap().in_flight == 1);
+    // One that is cancelled sooner has no handler.
+    begins.recv_timeout(PATIENCE).unwrap();
     client.cancel(1);
     drops.recv_timeout(PATIENCE).unwrap();
     client.ask(2, "hi");

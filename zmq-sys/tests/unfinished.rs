@@ -5,6 +5,7 @@
 mod sockets;
 
 use std::net::TcpListener;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sockets::bare::{Bare, last, more};
 use sockets::{Context, Socket, connected_pair};
@@ -27,6 +28,12 @@ fn limit(socket: &Socket) {
 }
 
 /// What the process holds in memory, in bytes.
+/// Memory is the whole program's: while one test runs, no other does.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(target_os = "linux")]
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("a status");
@@ -41,6 +48,7 @@ fn resident() -> usize {
 
 #[test]
 fn whoever_never_ends_a_message_is_cut_off_and_nobody_else() {
+    let _alone = alone();
     let context = Context::new();
     let (router, dealer, endpoint) = pair(&context);
     let before = resident();
@@ -59,6 +67,7 @@ fn whoever_never_ends_a_message_is_cut_off_and_nobody_else() {
 
 #[test]
 fn frames_that_come_one_by_one_cost_what_they_have() {
+    let _alone = alone();
     let context = Context::new();
     let (_router, _dealer, endpoint) = pair(&context);
     let mut hostile = Bare::connect(&endpoint);
@@ -73,6 +82,7 @@ fn frames_that_come_one_by_one_cost_what_they_have() {
 
 #[test]
 fn long_messages_within_the_bound_arrive_whole() {
+    let _alone = alone();
     let context = Context::new();
     let (router, dealer, _) = pair(&context);
     let large = vec![b'x'; MIB];
@@ -85,6 +95,7 @@ fn long_messages_within_the_bound_arrive_whole() {
 
 #[test]
 fn without_a_limit_a_message_may_have_any_number_of_frames() {
+    let _alone = alone();
     let context = Context::new();
     let (router, dealer) = (context.socket(ZMQ_ROUTER), context.socket(ZMQ_DEALER));
     connected_pair(&router, &dealer, "tcp://127.0.0.1:*");
@@ -95,6 +106,7 @@ fn without_a_limit_a_message_may_have_any_number_of_frames() {
 
 #[test]
 fn a_dealer_is_told_that_its_router_was_cut_off() {
+    let _alone = alone();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let context = Context::new();
     let dealer = context.socket(ZMQ_DEALER);
@@ -108,6 +120,7 @@ fn a_dealer_is_told_that_its_router_was_cut_off() {
 
 #[test]
 fn a_new_connection_owes_nothing_for_what_a_lost_one_left_unfinished() {
+    let _alone = alone();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let context = Context::new();
     let dealer = context.socket(ZMQ_DEALER);
