@@ -287,10 +287,7 @@ fn a_drain_gives_back_what_nobody_has_received() {
 #[test]
 fn a_blocking_drain_gives_back_what_nobody_has_received() {
     let broker = broker();
-    let (hook, heard) = listener();
-    let leaving = Worker::with_options(options(&broker).prefetch(2).on_event(hook)).unwrap();
-    // One that leaves before it was welcomed does not say what it has not seen yet.
-    assert_eq!(events(&heard, 1), ["connected"]);
+    let leaving = Worker::with_options(options(&broker).prefetch(2)).unwrap();
     let client = X1Client::new(broker.endpoint());
     for number in 1..4 {
         client.ask(number, format!("{number}"));

@@ -354,22 +354,23 @@ impl Worker {
         }
         self.outputs.push(WorkerOutput::Event(ConnectionEvent::Draining));
         self.give_back_unstarted(now);
-        let is_told = self.state == State::Registered && self.is_x1();
+        // READY has gone out, if the WELCOME is still to come: the broker may have handed out requests.
+        let is_told = matches!(self.state, State::Greeting | State::Registered) && self.is_x1();
         if self.running.is_empty() && !is_told {
             return self.close(now);
         }
         self.drain_ends = Some(now + self.config.drain_timeout);
         match self.state {
-            State::Registered if is_told => {
+            State::Greeting | State::Registered if is_told => {
                 self.say(now, &Command::Drain);
                 // Whatever the broker says after the answer to this it has said in the knowledge of the DRAIN. Leaving
                 // earlier would cost what is on its way an attempt.
                 self.outputs.say(discovery::question());
                 self.fence = Some(now + FENCE);
             }
-            State::Registered | State::Detached | State::Closed => {}
+            State::Greeting | State::Registered | State::Detached | State::Closed => {}
             // Handlers still run for an earlier connection. This one would bring nothing but new work.
-            State::Asking(_) | State::Greeting | State::Pausing(_) => {
+            State::Asking(_) | State::Pausing(_) => {
                 self.leave(now);
                 self.state = State::Detached;
             }

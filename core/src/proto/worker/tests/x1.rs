@@ -221,6 +221,24 @@ fn an_idle_worker_that_drains_is_gone_soon_whether_the_broker_answers_or_not() {
 }
 
 #[test]
+fn a_worker_that_drains_before_its_welcome_returns_what_was_on_its_way() {
+    let now = Instant::now();
+    let mut worker = Worker::new(WorkerConfig::from(&options(1, 1)), now, 7);
+    worker.drain(now);
+    assert_eq!(outputs(&mut worker), ["connect 0", "READY 2", "DRAIN", "question"]);
+    welcome(&mut worker, now);
+    deliver(&mut worker, now, work(1));
+    deliver(&mut worker, now, work(2));
+    assert_eq!(outputs(&mut worker), ["RETURN 1", "RETURN 2"], "told of before the broker knew of the DRAIN");
+    answer_question(&mut worker, now, &["200", "x1"]);
+    assert_eq!(outputs(&mut worker), ["DISCONNECT 0", "close", "closed"]);
+    let mut worker = Worker::new(WorkerConfig::from(&options(1, 1)), now, 7);
+    worker.drain(now);
+    worker.handle_timeout(worker.poll_timeout().unwrap_or(now));
+    assert!(worker.is_closed(), "the broker need not answer");
+}
+
+#[test]
 fn a_drain_ends_when_its_time_is_over_or_the_last_handler_is_done_without_a_connection() {
     let now = Instant::now();
     for lost in [false, true] {
