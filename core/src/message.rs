@@ -2,7 +2,7 @@
 
 use std::ops::Index;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use smallvec::{SmallVec, smallvec};
 
 use crate::properties::Properties;
@@ -98,6 +98,16 @@ impl Message {
     #[inline]
     pub fn into_single(mut self) -> Result<Bytes, Message> {
         if self.frames.len() > 1 { Err(self) } else { self.frames.pop().ok_or(self) }
+    }
+
+    /// The same in memory of its own, which is as large as need be.
+    pub(crate) fn apart(&self) -> Message {
+        let block = self.properties.block();
+        let mut bytes = BytesMut::with_capacity(self.byte_len() + block.len());
+        self.frames.iter().chain([block]).for_each(|part| bytes.extend_from_slice(part));
+        let mut bytes = bytes.freeze();
+        let frames = self.frames.iter().map(|frame| bytes.split_to(frame.len())).collect();
+        Message { frames, properties: self.properties.in_block(bytes) }
     }
 
     /// The sum of the frames' lengths in bytes.

@@ -113,6 +113,12 @@ impl Properties {
     pub(crate) fn block(&self) -> &Bytes {
         &self.block
     }
+
+    /// The same in other memory.
+    pub(crate) fn in_block(&self, block: Bytes) -> Properties {
+        debug_assert_eq!(self.block, block);
+        Properties { block }
+    }
 }
 
 /// Whether these bytes are a block of properties.

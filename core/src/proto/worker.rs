@@ -291,6 +291,7 @@ impl Worker {
     /// The moment of [`Worker::poll_timeout`] has come. The driver first hands over whatever has been received: only
     /// what is still missing then is silence.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.outcomes.drop_aged(now);
         if self.drain_ends.is_some_and(|ends| now >= ends) {
             self.close(now);
         }

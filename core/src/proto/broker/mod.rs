@@ -390,6 +390,7 @@ impl<F: Frame> Broker<F> {
         let Some((_, worker)) = self.workers.key(peer).and_then(|key| self.workers.remove(key)) else { return false };
         if let Some(service) = self.services.get_mut(worker.service) {
             service.workers -= 1;
+            service.draining -= usize::from(worker.draining);
             service.idle -= usize::from(worker.held.is_empty());
             if let Some(place) = worker.place {
                 service.ready.leave(place);

@@ -19,6 +19,8 @@ pub(super) struct Service {
     pub(super) ready: Ready,
     /// Registered workers, ready or not.
     pub(super) workers: usize,
+    /// Those of them that take nothing more.
+    pub(super) draining: usize,
     /// Registered workers that hold nothing.
     pub(super) idle: usize,
     /// Requests that workers hold.
@@ -27,7 +29,7 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn new(hash: FixedState) -> Self {
-        Service { queue: Queue::new(hash), ready: Ready::default(), workers: 0, idle: 0, in_flight: 0 }
+        Service { queue: Queue::new(hash), ready: Ready::default(), workers: 0, draining: 0, idle: 0, in_flight: 0 }
     }
 
     /// How many requests wait.
@@ -35,9 +37,9 @@ impl Service {
         self.queue.load().requests
     }
 
-    /// Whether the service has a worker.
+    /// Whether the service has a worker that takes requests, now or when it has room.
     pub(super) fn is_served(&self) -> bool {
-        self.workers > 0
+        self.workers > self.draining
     }
 
     /// Whether nothing needs the service any more.

@@ -111,7 +111,10 @@ impl<F: Frame> Broker<F> {
                     && let Some(worker) = self.workers.get_mut(key)
                 {
                     worker.heartbeat.heard(now);
-                    worker.draining = true;
+                    let is_news = !std::mem::replace(&mut worker.draining, true);
+                    if let Some(service) = self.services.get_mut(worker.service) {
+                        service.draining += usize::from(is_news);
+                    }
                     self.settle_worker(now, key);
                 }
             }

@@ -24,6 +24,8 @@ pub(super) struct Held {
     pub(super) reply_to: ReplyTo,
     /// Whether the connection that it came by still stands; otherwise the broker has given it to somebody else.
     pub(super) current: bool,
+    /// Whether its own caller has given it up; repeats may still wait for its outcome.
+    pub(super) given_up: bool,
     /// Whether nobody waits for the answer any more.
     pub(super) cancelled: bool,
     /// What a repeat of it would be known by, where outcomes are kept.
@@ -60,7 +62,14 @@ pub(super) struct Waiting {
 
 impl Held {
     pub(super) fn new(reply_to: ReplyTo) -> Held {
-        Held { reply_to, current: true, cancelled: false, key: None, followers: Vec::new() }
+        Held { reply_to, current: true, given_up: false, cancelled: false, key: None, followers: Vec::new() }
+    }
+
+    /// Whether nobody waits for the answer any more and that is news.
+    pub(super) fn is_forsaken(&mut self) -> bool {
+        let news = self.given_up && self.followers.is_empty() && !self.cancelled;
+        self.cancelled |= news;
+        news
     }
 
     pub(super) fn delivery(&self) -> Option<u64> {

@@ -11,8 +11,10 @@ use crate::properties::Properties;
 
 use super::{Answer, RequestKey};
 
-/// What an outcome takes besides its bytes.
+/// What an outcome takes besides its bytes and those of its key.
 const COST: usize = 256;
+/// What a frame takes besides its bytes.
+const FRAME_COST: usize = 32;
 
 /// What a repeat is known by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +30,13 @@ impl OutcomeKey {
     pub(super) fn of(body: &Message, key: Option<RequestKey>) -> Option<OutcomeKey> {
         let given = body.properties().get(Properties::IDEMPOTENCY_KEY).map(Bytes::copy_from_slice);
         given.map(OutcomeKey::Given).or(key.map(OutcomeKey::Numbered))
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            OutcomeKey::Given(key) => key.len(),
+            OutcomeKey::Numbered(_) => 0,
+        }
     }
 }
 
@@ -78,6 +87,11 @@ impl Outcomes {
         self.limits.count > 0
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     /// The outcome of this request, if it is kept.
     pub(super) fn get(&mut self, now: Instant, key: &OutcomeKey) -> Option<Answer> {
         let kept = self.kept.get_mut(key)?;
@@ -108,7 +122,7 @@ impl Outcomes {
 
     /// Keeps an outcome, and makes room for it.
     pub(super) fn keep(&mut self, now: Instant, key: OutcomeKey, answer: Answer) {
-        let cost = COST + size(&answer);
+        let cost = COST + key.size() + size(&answer);
         self.remove(&key);
         if cost > self.limits.bytes {
             return;
@@ -120,12 +134,12 @@ impl Outcomes {
         self.last_use += 1;
         self.bytes += cost;
         self.by_use.insert(self.last_use, key.clone());
-        self.kept.insert(key, Kept { answer, since: now, used: self.last_use, cost });
+        self.kept.insert(key, Kept { answer: apart(answer), since: now, used: self.last_use, cost });
         self.drop_aged(now);
     }
 
     /// What was not used for so long is too old, whenever it was made.
-    fn drop_aged(&mut self, now: Instant) {
+    pub(super) fn drop_aged(&mut self, now: Instant) {
         while let Some((_, oldest)) = self.by_use.first_key_value() {
             let since = self.kept.get(oldest).map(|kept| kept.since);
             if since.is_some_and(|since| now.saturating_duration_since(since) < self.limits.age) {
@@ -146,13 +160,25 @@ impl Outcomes {
 
 fn size(answer: &Answer) -> usize {
     match answer {
-        Answer::Partial(body) | Answer::Final(body) => body.byte_len() + body.properties().block().len(),
+        Answer::Partial(body) | Answer::Final(body) => {
+            body.byte_len() + body.properties().block().len() + body.len() * FRAME_COST
+        }
         Answer::Failure(failure) => failure.text.len(),
         Answer::Cancelled => 0,
     }
 }
 
+/// The same in memory of its own: what a handler gave may be a few bytes of a large buffer, which would be kept too.
+fn apart(answer: Answer) -> Answer {
+    match answer {
+        Answer::Partial(body) => Answer::Partial(body.apart()),
+        Answer::Final(body) => Answer::Final(body.apart()),
+        Answer::Failure(_) | Answer::Cancelled => answer,
+    }
+}
+
 #[cfg(test)]
+#[allow(clippy::panic, reason = "tests may panic")]
 mod tests {
     use super::*;
 
@@ -183,7 +209,8 @@ mod tests {
     #[test]
     fn the_bytes_are_bounded_and_counted_back() {
         let now = Instant::now();
-        let mut outcomes = outcomes(100, 2 * (COST + 1000));
+        let one = COST + 1 + FRAME_COST + 1000;
+        let mut outcomes = outcomes(100, 2 * one);
         for name in ["a", "b", "c", "c"] {
             outcomes.keep(now, key(name), reply(1000));
         }
@@ -191,7 +218,23 @@ mod tests {
         assert_eq!(kept, [false, true, true]);
         outcomes.keep(now, key("huge"), reply(1 << 20));
         assert!(outcomes.get(now, &key("huge")).is_none() && outcomes.get(now, &key("b")).is_some());
-        assert_eq!(outcomes.bytes, 2 * (COST + 1000));
+        assert_eq!(outcomes.bytes, 2 * one);
+    }
+
+    #[test]
+    fn keys_and_empty_frames_count_and_a_small_part_of_a_large_buffer_does_not_keep_the_rest() {
+        let now = Instant::now();
+        let mut outcomes = outcomes(100, 100_000);
+        let long = |name: u8| OutcomeKey::Given(Bytes::from(vec![name; 40_000]));
+        (0..3).for_each(|name| outcomes.keep(now, long(name), reply(1)));
+        assert_eq!(outcomes.kept.len(), 2, "a third key has no room");
+        outcomes.keep(now, key("frames"), Answer::Final(Message::from_frames(vec![Bytes::new(); 5000])));
+        assert!(outcomes.get(now, &key("frames")).is_none(), "empty frames take memory too");
+        let large = Bytes::from(vec![7; 1 << 20]);
+        outcomes.keep(now, key("slice"), Answer::Final(Message::from([large.slice(..2), large.slice(5..5)])));
+        assert!(large.is_unique());
+        let Some(Answer::Final(kept)) = outcomes.get(now, &key("slice")) else { panic!("it is not kept") };
+        assert_eq!(kept, Message::from([&[7, 7][..], &[]]));
     }
 
     #[test]
@@ -203,5 +246,7 @@ mod tests {
         outcomes.keep(later, key("b"), reply(1));
         assert_eq!((outcomes.kept.len(), outcomes.by_use.len()), (1, 1), "nobody had to ask for it");
         assert!(outcomes.get(later, &key("a")).is_none() && outcomes.get(later, &key("b")).is_some());
+        outcomes.drop_aged(later + Duration::from_secs(10));
+        assert_eq!((outcomes.kept.len(), outcomes.bytes), (0, 0), "nothing had to come");
     }
 }

@@ -191,23 +191,23 @@ impl Worker {
             self.waiting.remove(at);
             return self.say_outcome(now, delivery, 0, Answer::Cancelled);
         }
-        let mut follower = None;
         for (number, held) in &mut self.running {
-            if held.current && held.delivery() == Some(delivery) {
-                // Where a repeat waits for the outcome too, the handler goes on for that.
-                if !held.cancelled && held.followers.is_empty() {
-                    held.cancelled = true;
-                    self.outputs.push(WorkerOutput::Cancelled { number: *number });
-                }
-                return;
+            let follower = held.followers.iter().position(|waiting| waiting.delivery == delivery);
+            if let Some(at) = follower {
+                held.followers.remove(at);
+            } else if held.current && held.delivery() == Some(delivery) {
+                held.given_up = true;
+            } else {
+                continue;
             }
-            if let Some(at) = held.followers.iter().position(|waiting| waiting.delivery == delivery) {
-                follower = Some(held.followers.remove(at));
-                break;
+            // Where another waits for the outcome too, the handler goes on for that.
+            if held.is_forsaken() {
+                self.outputs.push(WorkerOutput::Cancelled { number: *number });
             }
-        }
-        if follower.is_some() {
-            self.say_outcome(now, delivery, 0, Answer::Cancelled);
+            if follower.is_some() {
+                self.say_outcome(now, delivery, 0, Answer::Cancelled);
+            }
+            return;
         }
     }
 
@@ -303,6 +303,12 @@ impl Worker {
         let unstarted: Vec<_> = self.waiting.drain(..).chain(followers).map(|waiting| waiting.delivery).collect();
         for delivery in unstarted {
             self.give_back(now, delivery);
+        }
+        let forsaken = self.running.iter_mut().filter_map(|(number, held)| held.is_forsaken().then_some(*number));
+        let mut forsaken: Vec<_> = forsaken.collect();
+        forsaken.sort_unstable();
+        for number in forsaken {
+            self.outputs.push(WorkerOutput::Cancelled { number });
         }
     }
 

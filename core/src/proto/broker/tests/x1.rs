@@ -348,6 +348,28 @@ fn nobody_to_ask_is_an_error_for_those_who_do_not_want_to_wait() {
 }
 
 #[test]
+fn a_worker_that_drains_is_nobody_to_ask() {
+    let mut bed = hub(1);
+    let fast =
+        |number| Command::Request { number, acked: 0, ttl_ms: 0, max_attempts: 0, fail_fast: true, service: b"echo" };
+    bed.ask_x1("c", 1, "held");
+    bed.tell("w", &Command::Drain);
+    bed.tell("w", &Command::Drain);
+    bed.said();
+    bed.x1("c", &fast(2), &Message::from("hi"));
+    assert_eq!(bed.briefly(), ["c:error 2 NoWorker"]);
+    bed.ready_x1("v", 1);
+    bed.x1("c", &fast(3), &Message::from("hi"));
+    assert_eq!(bed.briefly(), ["v:welcome", "v:work hi attempt 1"]);
+    bed.tell("w", &Command::Disconnect { kind: 0, text: "" });
+    bed.x1("c", &fast(4), &Message::from("waits for v"));
+    assert!(bed.briefly().is_empty());
+    bed.tell("v", &Command::Drain);
+    bed.x1("c", &fast(5), &Message::from("hi"));
+    assert_eq!(bed.briefly(), ["c:error 5 NoWorker"]);
+}
+
+#[test]
 fn limits_and_credit_refuse_with_a_reason_and_lose_nothing() {
     let mut bed = bed(|options| options.credit(2).max_queued_per_service(1).max_message_bytes(100));
     bed.hello("c");

@@ -414,6 +414,36 @@ fn a_repeat_of_what_is_being_worked_on_waits_for_its_outcome() {
 }
 
 #[test]
+fn the_handler_of_a_request_is_told_when_the_last_of_its_repeats_is_cancelled_or_given_back() {
+    let now = Instant::now();
+    for drains in [false, true] {
+        let mut worker = registered(&keeping(2, 0), now);
+        deliver(&mut worker, now, repeat(1));
+        deliver(&mut worker, now, repeat(2));
+        tell(&mut worker, now, &Command::WorkerCancel { delivery: 1 });
+        assert_eq!(outputs(&mut worker), ["request 1"], "the repeat waits");
+        if drains {
+            worker.drain(now);
+            assert_eq!(outputs(&mut worker), ["cancelled 1", "RETURN 2", "DRAIN", "question"]);
+        } else {
+            tell(&mut worker, now, &Command::WorkerCancel { delivery: 2 });
+            assert_eq!(outputs(&mut worker), ["cancelled 1", "ERROR 2 7 0"]);
+        }
+    }
+}
+
+#[test]
+fn an_idle_worker_forgets_outcomes_that_are_old() {
+    let now = Instant::now();
+    let mut worker = registered(&keeping(1, 0).keep_outcomes_age(BEAT), now);
+    deliver(&mut worker, now, repeat(1));
+    reply(&mut worker, now, 1);
+    assert!(!worker.outcomes.is_empty());
+    worker.handle_timeout(now + BEAT);
+    assert!(worker.outcomes.is_empty());
+}
+
+#[test]
 fn an_outcome_outlives_the_connection_and_an_unfit_one_is_not_shared() {
     let now = Instant::now();
     let mut worker = registered(&keeping(1, 2), now);
