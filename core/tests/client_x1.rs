@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use aio_peers::{PATIENCE, RawBroker, block_on, until};
+use bytes::Bytes;
 use majordomo::aio::{self, ClientEvent, Inbox};
 use majordomo::{
     Broker, BrokerOptions, Client, ClientOptions, ConnectionEvent, Error, ErrorKind, EventHook, Message, Properties,
@@ -246,15 +247,43 @@ fn a_stream_that_nobody_reads_fails_alone_when_too_much_waits() {
     let client = aio::Client::with_options(options(broker.endpoint()).max_message_bytes(10_000)).unwrap();
     let mut stream = client.stream("flood", "");
     let request = worker.recv().unwrap();
-    for _ in 0..11 {
+    // Each costs a little more than its bytes.
+    for _ in 0..10 {
         request.partial(vec![0; 1000]).unwrap();
     }
     until("the stream to be cancelled", || request.is_cancelled());
     assert!(block_on(client.request("echo", "hi")).is_ok(), "others go on");
-    for _ in 0..10 {
+    for _ in 0..9 {
         assert_eq!(block_on(stream.next_part()).unwrap().unwrap().byte_len(), 1000);
     }
     assert_eq!(kind(block_on(stream.next_part()).unwrap()), ErrorKind::QueueFull);
+}
+
+#[test]
+fn empty_frames_that_nobody_reads_fill_a_stream_and_a_joined_reply_as_well() {
+    let broker = broker();
+    let worker = worker(broker.endpoint(), "flood");
+    let client = aio::Client::with_options(options(broker.endpoint()).max_message_bytes(10_000)).unwrap();
+    let blocking = Client::with_options(options(broker.endpoint()).max_message_bytes(10_000)).unwrap();
+    let flood = || {
+        let request = worker.recv().unwrap();
+        until("the request to be cancelled", || {
+            let _ = request.partial(vec![Bytes::new(); 10]);
+            request.is_cancelled()
+        });
+    };
+    let mut stream = client.stream("flood", "");
+    flood();
+    let last = std::iter::from_fn(|| block_on(stream.next_part())).last();
+    assert_eq!(kind(last.unwrap()), ErrorKind::QueueFull);
+    thread::scope(|scope| {
+        let joined = scope.spawn(|| kind(block_on(client.request("flood", ""))));
+        flood();
+        assert_eq!(joined.join().unwrap(), ErrorKind::TooLarge);
+        let joined = scope.spawn(|| kind(blocking.request("flood", "")));
+        flood();
+        assert_eq!(joined.join().unwrap(), ErrorKind::TooLarge);
+    });
 }
 
 #[test]

@@ -222,7 +222,8 @@ pub(super) struct Buffer {
 #[derive(Default)]
 struct BufferState {
     parts: VecDeque<Message>,
-    bytes: usize,
+    /// How much memory they take, about.
+    cost: usize,
     end: Option<Result<Message>>,
     waker: Option<Waker>,
     /// Whether the connection is not read because there is too much here.
@@ -246,9 +247,9 @@ impl Buffer {
     /// Whether there is room for more.
     fn put(&self, part: Message, wakes: &mut Wakes) -> bool {
         let mut state = lock(&self.state);
-        state.bytes += part.byte_len();
+        state.cost += part.cost();
         state.parts.push_back(part);
-        state.full = state.parts.len() >= MAX_BUFFERED || state.bytes >= self.max_bytes;
+        state.full = state.parts.len() >= MAX_BUFFERED || state.cost >= self.max_bytes;
         let room = !state.full;
         let waker = state.waker.take();
         drop(state);
@@ -259,11 +260,11 @@ impl Buffer {
     /// Takes a part unless there is too much already; whether it did.
     fn put_within(&self, part: Message, wakes: &mut Wakes) -> bool {
         let mut state = lock(&self.state);
-        let bytes = state.bytes.saturating_add(part.byte_len());
-        if bytes > self.max_bytes && !state.parts.is_empty() {
+        let cost = state.cost.saturating_add(part.cost());
+        if cost > self.max_bytes && !state.parts.is_empty() {
             return false;
         }
-        state.bytes = bytes;
+        state.cost = cost;
         state.parts.push_back(part);
         let waker = state.waker.take();
         drop(state);
@@ -282,9 +283,9 @@ impl Buffer {
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Taken> {
         let take = |state: &mut BufferState| {
             if let Some(part) = state.parts.pop_front() {
-                state.bytes -= part.byte_len();
+                state.cost -= part.cost();
                 // Half empty, so that the connection is not stopped and started for each part.
-                let roomy = state.parts.len() <= MAX_BUFFERED / 2 && state.bytes <= self.max_bytes / 2;
+                let roomy = state.parts.len() <= MAX_BUFFERED / 2 && state.cost <= self.max_bytes / 2;
                 let resume = roomy && mem::take(&mut state.full);
                 return Some(Taken { item: Ok(part), last: false, resume });
             }

@@ -256,7 +256,7 @@ fn a_gap_in_a_stream_fails_it_and_cancels_it() {
 
 #[test]
 fn a_stream_gives_its_parts_and_a_whole_reply_joins_them_within_the_limit() {
-    let mut bed = Bed::ready(&options().max_message_bytes(5), 10);
+    let mut bed = Bed::ready(&options().max_message_bytes(200), 10);
     let stream = bed.ask(RequestOptions::default(), ReplyMode::Parts);
     let large = bed.whole();
     for number in [1, stream] {
@@ -264,8 +264,22 @@ fn a_stream_gives_its_parts_and_a_whole_reply_joins_them_within_the_limit() {
         bed.say(&Command::Partial { number, sequence: 1 }, "b");
         bed.say(&Command::Final { number, sequence: 2 }, "c");
     }
-    bed.say(&Command::Partial { number: large, sequence: 0 }, "abcdef");
+    bed.say(&Command::Partial { number: large, sequence: 0 }, &"abcdef".repeat(30));
     assert_eq!(bed.done(), ["1 ok 3", "2 part 1", "2 part 1", "2 ok 1", "3 TooLarge"]);
+}
+
+#[test]
+fn parts_of_empty_frames_and_of_none_are_not_joined_without_end() {
+    for body in [Message::from(vec![Bytes::new(); 3]), Message::new()] {
+        let mut bed = Bed::ready(&options().max_message_bytes(10_000), 10);
+        let mut sequence = 0;
+        while !bed.session.is_idle() {
+            assert!(sequence < 1000, "{sequence} parts were joined");
+            bed.session.handle_message(bed.now, mdpx::message(&Command::Partial { number: 1, sequence }, &body));
+            sequence += 1;
+        }
+        assert_eq!(bed.done(), ["1 TooLarge"]);
+    }
 }
 
 #[test]
