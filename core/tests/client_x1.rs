@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aio_peers::{PATIENCE, RawBroker, block_on, until};
 use bytes::Bytes;
-use majordomo::aio::{self, ClientEvent, Inbox};
+use majordomo::aio::{self, ClientEvent, Inbox, Part};
 use majordomo::{
     Broker, BrokerOptions, Client, ClientOptions, ConnectionEvent, Error, ErrorKind, EventHook, Message, Properties,
     Protocol, RequestOptions, Result, ServiceError, Worker, WorkerOptions,
@@ -257,6 +257,55 @@ fn a_stream_that_nobody_reads_fails_alone_when_too_much_waits() {
         assert_eq!(block_on(stream.next_part()).unwrap().unwrap().byte_len(), 1000);
     }
     assert_eq!(kind(block_on(stream.next_part()).unwrap()), ErrorKind::QueueFull);
+}
+
+#[test]
+fn a_stream_of_an_inbox_that_nobody_reads_fails_alone_when_too_much_waits() {
+    let broker = broker();
+    echo(broker.endpoint());
+    let worker = worker(broker.endpoint(), "flood");
+    let client = aio::Client::with_options(options(broker.endpoint()).max_message_bytes(10_000)).unwrap();
+    let inbox: Arc<Inbox<ClientEvent>> = Inbox::new(|| {});
+    client.submit("flood", "".into(), &RequestOptions::default(), &inbox, 7);
+    let request = worker.recv().unwrap();
+    let mut events = Vec::new();
+    // Taken from the inbox, but not out of their events, they wait as before; what is taken out makes room.
+    for taken_out in [true, false] {
+        for _ in 0..5 {
+            request.partial(vec![0; 1000]).unwrap();
+        }
+        until("five parts", || {
+            inbox.drain(&mut events);
+            events.len() == 5
+        });
+        if taken_out {
+            let bodies = events.drain(..).map(|event| match event.part {
+                Part::Partial(part) => part.into_message(),
+                Part::Done(outcome) => panic!("{outcome:?}"),
+            });
+            assert_eq!(bodies.map(|body| body.byte_len()).collect::<Vec<_>>(), [1000; 5]);
+        }
+    }
+    for _ in 0..5 {
+        request.partial(vec![0; 1000]).unwrap();
+    }
+    until("the stream to be cancelled", || request.is_cancelled());
+    client.submit_whole("echo", "others go on".into(), &RequestOptions::default(), &inbox, 8);
+    until("the other request's reply", || {
+        inbox.drain(&mut events);
+        events.last().is_some_and(|event| event.token == 8)
+    });
+    let told: Vec<_> = events
+        .into_iter()
+        .map(|event| match event.part {
+            Part::Partial(part) => format!("{} part {}", event.token, part.byte_len()),
+            Part::Done(Ok(body)) => format!("{} {}", event.token, String::from_utf8_lossy(&body[0])),
+            Part::Done(Err(error)) => format!("{} {}", event.token, error.kind()),
+        })
+        .collect();
+    let mut expected = vec!["7 part 1000"; 9];
+    expected.extend(["7 QueueFull", "8 others go on"]);
+    assert_eq!(told, expected);
 }
 
 #[test]
