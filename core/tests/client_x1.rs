@@ -12,6 +12,7 @@ use std::time::Duration;
 use aio_peers::{PATIENCE, RawBroker, block_on, until};
 use bytes::Bytes;
 use majordomo::aio::{self, ClientEvent, Inbox, Part};
+use majordomo::proto::mdpx::{self, Command};
 use majordomo::{
     Broker, BrokerOptions, Client, ClientOptions, ConnectionEvent, Error, ErrorKind, EventHook, Message, Properties,
     Protocol, RequestOptions, Result, ServiceError, Worker, WorkerOptions,
@@ -389,6 +390,70 @@ fn an_older_broker_is_asked_as_it_understands_and_an_upgraded_one_is_noticed() {
     until("the upgrade to be noticed", || block_on(client.request("echo", message.clone())).unwrap() == message);
     until("the upgrade to be noticed", || blocking.request("echo", message.clone()).unwrap() == message);
     assert!(events.iter().any(|event| event == connected(Protocol::X1)));
+}
+
+#[test]
+fn a_client_without_room_for_its_session_says_so_and_gets_the_next_free_place() {
+    let broker = Broker::with_options(BrokerOptions::new("tcp://127.0.0.1:0").max_sessions(1)).unwrap();
+    let first = aio::Client::with_options(options(broker.endpoint())).unwrap();
+    assert!(block_on(first.request("mmi.service", "echo")).is_ok());
+    let options = options(broker.endpoint()).reconnect_max(Duration::from_millis(100));
+    let hasty = options.clone().protocol(Protocol::X1).deadline(Duration::from_secs(2));
+    let asynchronous = aio::Client::with_options(hasty.clone()).unwrap();
+    let blocking = Client::with_options(hasty).unwrap();
+    let response = asynchronous.request("echo", "");
+    for error in [blocking.request("echo", "").unwrap_err(), block_on(response).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::QueueFull, "{error}");
+        assert!(error.to_string().contains("max_sessions is reached"), "{error}");
+    }
+    let second = aio::Client::with_options(options).unwrap();
+    let response = second.request("mmi.service", "echo");
+    first.close();
+    assert!(block_on(response).is_ok());
+}
+
+#[test]
+fn a_client_whose_session_somebody_else_has_taken_goes_on_under_another_name() {
+    let router = zmq::Context::new().socket(zmq::ROUTER).unwrap();
+    router.bind("tcp://127.0.0.1:*").unwrap();
+    router.set_rcvtimeo(30_000).unwrap();
+    let endpoint = router.get_last_endpoint().unwrap().unwrap();
+    let options = options(&endpoint).protocol(Protocol::X1);
+    // The first HELLO of each client is denied, its second one welcomed.
+    let serving = thread::spawn(move || {
+        let (mut names, mut answered) = (Vec::new(), 0);
+        while answered < 2 {
+            let frames = router.recv_multipart(0).unwrap();
+            let header = Bytes::from(frames[1].clone());
+            let reply = match mdpx::read(&header, frames.len() - 2).unwrap().command {
+                Command::Hello { session, secret, .. } => {
+                    names.extend([session, secret]);
+                    let (kind, text) = (ErrorKind::Denied.number(), "the session belongs to somebody else");
+                    let (heartbeat_ms, liveness, credit, max_message) = (2500, 100, 1, 1000);
+                    mdpx::control(&match names.len() % 4 {
+                        0 => Command::ClientWelcome { resumed: false, heartbeat_ms, liveness, credit, max_message },
+                        _ => Command::Disconnect { kind, text },
+                    })
+                }
+                Command::Request { number, .. } => {
+                    answered += 1;
+                    mdpx::message(&Command::Final { number, sequence: 0 }, &Message::from("hi"))
+                }
+                _ => continue,
+            };
+            let reply = reply.iter().map(|frame| frame.to_vec());
+            router.send_multipart([frames[0].clone()].into_iter().chain(reply), 0).unwrap();
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 8, "each name and each secret is another one");
+        router
+    });
+    let client = Client::with_options(options.clone()).unwrap();
+    assert_eq!(client.request("echo", "").unwrap(), Message::from("hi"));
+    let client = aio::Client::with_options(options).unwrap();
+    assert_eq!(block_on(client.request("echo", "")).unwrap(), Message::from("hi"));
+    serving.join().unwrap();
 }
 
 #[test]
