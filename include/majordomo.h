@@ -594,7 +594,8 @@ int64_t mdcli_async_send(mdcli_async_t *self,
 
 /**
  * The same for a service whose answer comes in parts (MDPX or 0.2): mdcli_async_recv_part gives each of them as it
- * comes. Result, ownership: as mdcli_async_send.
+ * comes. When parts that nobody receives exceed max_message_bytes, over MDPX the outcome is MD_EQUEUEFULL; over 0.2 their
+ * connection is not read meanwhile. Result, ownership: as mdcli_async_send.
  */
 int64_t mdcli_async_stream(mdcli_async_t *self, const char *service, mdmsg_t **request_p);
 

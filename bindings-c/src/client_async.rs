@@ -242,7 +242,8 @@ pub unsafe extern "C" fn mdcli_async_send(
 }
 
 /// The same for a service whose answer comes in parts (MDPX or 0.2): mdcli_async_recv_part gives each of them as it
-/// comes. Result, ownership: as mdcli_async_send.
+/// comes. When parts that nobody receives exceed max_message_bytes, over MDPX the outcome is MD_EQUEUEFULL; over 0.2 their
+/// connection is not read meanwhile. Result, ownership: as mdcli_async_send.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdcli_async_stream(
     this: *mut mdcli_async_t,
@@ -434,7 +435,7 @@ impl State {
     fn next(&mut self) -> Option<Outcome> {
         let ClientEvent { token, part } = self.ready.pop_front()?;
         let (result, more) = match part {
-            Part::Partial(message) => (Ok(message), true),
+            Part::Partial(part) => (Ok(part.into_message()), true),
             Part::Done(result) => (result, false),
         };
         if !more {

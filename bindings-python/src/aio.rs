@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use majordomo::aio::{ClientEvent, Inbox, Part, WorkerEvent, WorkerEventKind};
-use majordomo::{ClientOptions, WorkerOptions};
+use majordomo::{ClientOptions, Error, ErrorKind, WorkerOptions};
 use pyo3::prelude::*;
 
 use crate::detached::Detached;
@@ -49,8 +49,8 @@ impl Mailbox {
 
     /// Return what has arrived, as tuples ``(token, last, outcome)``.
     ///
-    /// The outcome is a Message, a Request, the number of a cancelled request, an exception, or None where a worker
-    /// has closed.
+    /// The outcome is a Message, an Unread part of one, a Request, the number of a cancelled request, an exception, or None
+    /// where a worker has closed.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Vec<(u64, bool, Bound<'py, PyAny>)>> {
         // The bell first: what arrives after the inboxes were emptied rings it again.
         self.silence();
@@ -60,7 +60,7 @@ impl Mailbox {
         let mut outcomes = Vec::with_capacity(replies.len() + requests.len());
         for ClientEvent { token, part, .. } in replies {
             let (last, outcome) = match part {
-                Part::Partial(message) => (false, Bound::new(py, Message::from(message))?.into_any()),
+                Part::Partial(part) => (false, Bound::new(py, Unread { part: Mutex::new(Some(part)) })?.into_any()),
                 Part::Done(Ok(message)) => (true, Bound::new(py, Message::from(message))?.into_any()),
                 Part::Done(Err(error)) => (true, exception(py, &error)?),
             };
@@ -90,6 +90,25 @@ impl Mailbox {
                 _ => {}
             }
         }
+    }
+}
+
+/// A part of a streamed reply, which counts towards what may wait of its stream until it is taken or dropped.
+#[pyclass(frozen, module = "majordomo._majordomo")]
+pub(crate) struct Unread {
+    part: Mutex<Option<majordomo::aio::Unread>>,
+}
+
+#[pymethods]
+impl Unread {
+    /// The message, which waits no more. Given once.
+    fn take(&self, py: Python<'_>) -> PyResult<Message> {
+        let message = call(py, || {
+            let part = self.part.lock().unwrap_or_else(PoisonError::into_inner).take();
+            part.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "this part has been taken already"))
+                .map(majordomo::aio::Unread::into_message)
+        })?;
+        Ok(Message::from(message))
     }
 }
 

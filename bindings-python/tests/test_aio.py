@@ -175,6 +175,51 @@ def test_a_stream_gives_each_part_and_then_the_final_message(broker: majordomo.B
     run(main())
 
 
+def test_a_stream_that_nobody_reads_fails_alone_when_too_much_waits(
+    broker: majordomo.Broker, echoing: majordomo.Worker
+) -> None:
+    async def main() -> None:
+        async with aio.Worker(broker.endpoint, "flood") as worker:
+            async with aio.Client(broker.endpoint, timeout=PATIENCE, max_message_bytes=10_000) as client:
+                stream = client.stream("flood", "")
+                request = await worker.recv()
+                # What is read makes room, whoever keeps it.
+                kept = []
+                for _ in range(20):
+                    request.partial(bytes(1000))
+                    kept.append(await stream.__anext__())
+                for _ in range(200):
+                    request.partial(bytes(1000))
+                while not request.cancelled:
+                    # Each answer takes a turn of the loop, so what waits does so on this side of the mailbox.
+                    assert await client.request("echo", "others go on") == [b"others go on"]
+                assert [len((await stream.__anext__())[0]) for _ in range(9)] == [1000] * 9
+                with pytest.raises(majordomo.QueueFull):
+                    await stream.__anext__()
+
+    run(main())
+
+
+def test_a_stream_that_nobody_reads_is_held_back_over_0_2_and_loses_nothing(
+    broker: majordomo.Broker, echoing: majordomo.Worker
+) -> None:
+    async def main() -> None:
+        async with aio.Worker(broker.endpoint, "flood", protocol="0.2") as worker:
+            async with aio.Client(
+                broker.endpoint, protocol="0.2", timeout=PATIENCE, max_message_bytes=10_000
+            ) as client:
+                stream = client.stream("flood", "")
+                request = await worker.recv()
+                for number in range(1000):
+                    request.partial([str(number), bytes(100)])
+                request.reply(["end", b""])
+                assert await client.request("echo", "others go on") == [b"others go on"]
+                names = [part[0] async for part in stream]
+                assert names == [*(str(number).encode() for number in range(1000)), b"end"]
+
+    run(main())
+
+
 def test_an_abandoned_stream_gives_its_connection_back(broker: majordomo.Broker) -> None:
     async def main() -> None:
         async with aio.Worker(broker.endpoint, "count", protocol="0.2", concurrency=3) as worker:

@@ -7,6 +7,9 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::properties::Properties;
 
+/// What one frame costs besides its bytes, so that a message of a million empty frames is not free.
+pub(crate) const FRAME_COST: usize = 64;
+
 /// An immutable, ordered list of byte frames, with the properties that travel beside them: a request or a reply.
 ///
 /// Cloning is cheap: frames are reference-counted and never copied. A message may have no frames, and frames may be
@@ -113,6 +116,11 @@ impl Message {
     /// The sum of the frames' lengths in bytes.
     pub fn byte_len(&self) -> usize {
         self.frames.iter().map(Bytes::len).sum()
+    }
+
+    /// How much memory the message takes while it waits, about. None is free, not even one without frames.
+    pub(crate) fn cost(&self) -> usize {
+        self.byte_len() + self.properties.block().len() + self.len().max(1) * FRAME_COST
     }
 }
 

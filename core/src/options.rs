@@ -88,7 +88,8 @@ pub struct ClientOptions {
     pub max_in_flight: usize,
     /// Asynchronous client: how many further requests may wait for their turn: 10,000.
     pub max_waiting: usize,
-    /// Largest message sent or accepted, in bytes: 256 MiB.
+    /// Largest message sent or accepted, in bytes: 256 MiB. Parts of a streamed reply that are joined, or wait to be read, may
+    /// take as much, each frame counted with 64 bytes more.
     pub max_message_bytes: usize,
     /// First pause before a broken connection is made again: 100 ms.
     pub reconnect_min: Duration,

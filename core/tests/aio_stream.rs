@@ -60,7 +60,7 @@ fn a_request_gets_the_parts_joined_and_an_inbox_gets_them_one_by_one() {
     let bodies: Vec<_> = events
         .into_iter()
         .map(|event| match event.part {
-            Part::Partial(body) => (false, body),
+            Part::Partial(body) => (false, body.into_message()),
             Part::Done(body) => (true, body.unwrap()),
         })
         .collect();
@@ -107,6 +107,33 @@ fn a_stream_that_nobody_reads_is_held_back_loses_nothing_and_does_not_time_out()
         assert_eq!(next(&mut slow).unwrap().unwrap(), Message::from(number.to_string()));
     }
     assert_eq!(next(&mut slow).unwrap().unwrap(), Message::from("end"));
+}
+
+#[test]
+fn a_stream_of_an_inbox_that_nobody_reads_is_held_back_and_loses_nothing() {
+    let broker = counting(&Arc::default());
+    let client = Client::with_options(options(&broker).max_message_bytes(64_000)).unwrap();
+    let inbox: Arc<Inbox<ClientEvent>> = Inbox::new(|| {});
+    client.submit("count", "20000".into(), &RequestOptions::default(), &inbox, 1);
+    let (mut numbers, mut events) = (0..20_000, Vec::new());
+    until("the first parts", || inbox.len() > 0);
+    assert!(block_on(client.request("count", "3")).is_ok(), "others go on");
+    let mut end = None;
+    until("all parts", || {
+        // What a connection that is held back had read already comes as well.
+        assert!(inbox.len() <= 1100, "{} parts wait", inbox.len());
+        inbox.drain(&mut events);
+        for event in events.drain(..) {
+            match event.part {
+                Part::Partial(part) => {
+                    assert_eq!(Some(part.into_message()), numbers.next().map(|n| n.to_string().into()))
+                }
+                Part::Done(outcome) => end = Some(outcome.unwrap()),
+            }
+        }
+        end.is_some()
+    });
+    assert_eq!((numbers.next(), end), (None, Some("end".into())));
 }
 
 #[test]

@@ -10,7 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use aio_peers::{PATIENCE, RawBroker, block_on, until};
-use majordomo::aio::{self, ClientEvent, Inbox};
+use bytes::Bytes;
+use majordomo::aio::{self, ClientEvent, Inbox, Part};
+use majordomo::proto::mdpx::{self, Command};
 use majordomo::{
     Broker, BrokerOptions, Client, ClientOptions, ConnectionEvent, Error, ErrorKind, EventHook, Message, Properties,
     Protocol, RequestOptions, Result, ServiceError, Worker, WorkerOptions,
@@ -246,15 +248,92 @@ fn a_stream_that_nobody_reads_fails_alone_when_too_much_waits() {
     let client = aio::Client::with_options(options(broker.endpoint()).max_message_bytes(10_000)).unwrap();
     let mut stream = client.stream("flood", "");
     let request = worker.recv().unwrap();
-    for _ in 0..11 {
+    // Each costs a little more than its bytes.
+    for _ in 0..10 {
         request.partial(vec![0; 1000]).unwrap();
     }
     until("the stream to be cancelled", || request.is_cancelled());
     assert!(block_on(client.request("echo", "hi")).is_ok(), "others go on");
-    for _ in 0..10 {
+    for _ in 0..9 {
         assert_eq!(block_on(stream.next_part()).unwrap().unwrap().byte_len(), 1000);
     }
     assert_eq!(kind(block_on(stream.next_part()).unwrap()), ErrorKind::QueueFull);
+}
+
+#[test]
+fn a_stream_of_an_inbox_that_nobody_reads_fails_alone_when_too_much_waits() {
+    let broker = broker();
+    echo(broker.endpoint());
+    let worker = worker(broker.endpoint(), "flood");
+    let client = aio::Client::with_options(options(broker.endpoint()).max_message_bytes(10_000)).unwrap();
+    let inbox: Arc<Inbox<ClientEvent>> = Inbox::new(|| {});
+    client.submit("flood", "".into(), &RequestOptions::default(), &inbox, 7);
+    let request = worker.recv().unwrap();
+    let mut events = Vec::new();
+    // Taken from the inbox, but not out of their events, they wait as before; what is taken out makes room.
+    for taken_out in [true, false] {
+        for _ in 0..5 {
+            request.partial(vec![0; 1000]).unwrap();
+        }
+        until("five parts", || {
+            inbox.drain(&mut events);
+            events.len() == 5
+        });
+        if taken_out {
+            let bodies = events.drain(..).map(|event| match event.part {
+                Part::Partial(part) => part.into_message(),
+                Part::Done(outcome) => panic!("{outcome:?}"),
+            });
+            assert_eq!(bodies.map(|body| body.byte_len()).collect::<Vec<_>>(), [1000; 5]);
+        }
+    }
+    for _ in 0..5 {
+        request.partial(vec![0; 1000]).unwrap();
+    }
+    until("the stream to be cancelled", || request.is_cancelled());
+    client.submit_whole("echo", "others go on".into(), &RequestOptions::default(), &inbox, 8);
+    until("the other request's reply", || {
+        inbox.drain(&mut events);
+        events.last().is_some_and(|event| event.token == 8)
+    });
+    let told: Vec<_> = events
+        .into_iter()
+        .map(|event| match event.part {
+            Part::Partial(part) => format!("{} part {}", event.token, part.byte_len()),
+            Part::Done(Ok(body)) => format!("{} {}", event.token, String::from_utf8_lossy(&body[0])),
+            Part::Done(Err(error)) => format!("{} {}", event.token, error.kind()),
+        })
+        .collect();
+    let mut expected = vec!["7 part 1000"; 9];
+    expected.extend(["7 QueueFull", "8 others go on"]);
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn empty_frames_that_nobody_reads_fill_a_stream_and_a_joined_reply_as_well() {
+    let broker = broker();
+    let worker = worker(broker.endpoint(), "flood");
+    let client = aio::Client::with_options(options(broker.endpoint()).max_message_bytes(10_000)).unwrap();
+    let blocking = Client::with_options(options(broker.endpoint()).max_message_bytes(10_000)).unwrap();
+    let flood = || {
+        let request = worker.recv().unwrap();
+        until("the request to be cancelled", || {
+            let _ = request.partial(vec![Bytes::new(); 10]);
+            request.is_cancelled()
+        });
+    };
+    let mut stream = client.stream("flood", "");
+    flood();
+    let last = std::iter::from_fn(|| block_on(stream.next_part())).last();
+    assert_eq!(kind(last.unwrap()), ErrorKind::QueueFull);
+    thread::scope(|scope| {
+        let joined = scope.spawn(|| kind(block_on(client.request("flood", ""))));
+        flood();
+        assert_eq!(joined.join().unwrap(), ErrorKind::TooLarge);
+        let joined = scope.spawn(|| kind(blocking.request("flood", "")));
+        flood();
+        assert_eq!(joined.join().unwrap(), ErrorKind::TooLarge);
+    });
 }
 
 #[test]
@@ -311,6 +390,70 @@ fn an_older_broker_is_asked_as_it_understands_and_an_upgraded_one_is_noticed() {
     until("the upgrade to be noticed", || block_on(client.request("echo", message.clone())).unwrap() == message);
     until("the upgrade to be noticed", || blocking.request("echo", message.clone()).unwrap() == message);
     assert!(events.iter().any(|event| event == connected(Protocol::X1)));
+}
+
+#[test]
+fn a_client_without_room_for_its_session_says_so_and_gets_the_next_free_place() {
+    let broker = Broker::with_options(BrokerOptions::new("tcp://127.0.0.1:0").max_sessions(1)).unwrap();
+    let first = aio::Client::with_options(options(broker.endpoint())).unwrap();
+    assert!(block_on(first.request("mmi.service", "echo")).is_ok());
+    let options = options(broker.endpoint()).reconnect_max(Duration::from_millis(100));
+    let hasty = options.clone().protocol(Protocol::X1).deadline(Duration::from_secs(2));
+    let asynchronous = aio::Client::with_options(hasty.clone()).unwrap();
+    let blocking = Client::with_options(hasty).unwrap();
+    let response = asynchronous.request("echo", "");
+    for error in [blocking.request("echo", "").unwrap_err(), block_on(response).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::QueueFull, "{error}");
+        assert!(error.to_string().contains("max_sessions is reached"), "{error}");
+    }
+    let second = aio::Client::with_options(options).unwrap();
+    let response = second.request("mmi.service", "echo");
+    first.close();
+    assert!(block_on(response).is_ok());
+}
+
+#[test]
+fn a_client_whose_session_somebody_else_has_taken_goes_on_under_another_name() {
+    let router = zmq::Context::new().socket(zmq::ROUTER).unwrap();
+    router.bind("tcp://127.0.0.1:*").unwrap();
+    router.set_rcvtimeo(30_000).unwrap();
+    let endpoint = router.get_last_endpoint().unwrap().unwrap();
+    let options = options(&endpoint).protocol(Protocol::X1);
+    // The first HELLO of each client is denied, its second one welcomed.
+    let serving = thread::spawn(move || {
+        let (mut names, mut answered) = (Vec::new(), 0);
+        while answered < 2 {
+            let frames = router.recv_multipart(0).unwrap();
+            let header = Bytes::from(frames[1].clone());
+            let reply = match mdpx::read(&header, frames.len() - 2).unwrap().command {
+                Command::Hello { session, secret, .. } => {
+                    names.extend([session, secret]);
+                    let (kind, text) = (ErrorKind::Denied.number(), "the session belongs to somebody else");
+                    let (heartbeat_ms, liveness, credit, max_message) = (2500, 100, 1, 1000);
+                    mdpx::control(&match names.len() % 4 {
+                        0 => Command::ClientWelcome { resumed: false, heartbeat_ms, liveness, credit, max_message },
+                        _ => Command::Disconnect { kind, text },
+                    })
+                }
+                Command::Request { number, .. } => {
+                    answered += 1;
+                    mdpx::message(&Command::Final { number, sequence: 0 }, &Message::from("hi"))
+                }
+                _ => continue,
+            };
+            let reply = reply.iter().map(|frame| frame.to_vec());
+            router.send_multipart([frames[0].clone()].into_iter().chain(reply), 0).unwrap();
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 8, "each name and each secret is another one");
+        router
+    });
+    let client = Client::with_options(options.clone()).unwrap();
+    assert_eq!(client.request("echo", "").unwrap(), Message::from("hi"));
+    let client = aio::Client::with_options(options).unwrap();
+    assert_eq!(block_on(client.request("echo", "")).unwrap(), Message::from("hi"));
+    serving.join().unwrap();
 }
 
 #[test]

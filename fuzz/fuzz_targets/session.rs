@@ -142,6 +142,7 @@ impl World {
                 SessionOutput::Done { number, .. } => self.end(number),
                 SessionOutput::Older { requests, .. } => requests.iter().for_each(|(number, _)| self.end(*number)),
                 SessionOutput::Connect { endpoint } => assert!(endpoint < 2),
+                SessionOutput::Identify => self.machine.set_identity(Identity { session: [1; 16], secret: [1; 16] }),
                 SessionOutput::Close | SessionOutput::Event(_) => {}
             }
         }

@@ -189,7 +189,8 @@ impl World<'_> {
                 SessionOutput::Event(ConnectionEvent::Disconnected { reason, .. }) => {
                     self.judge_silence(self.sessions[index].link, &reason);
                 }
-                SessionOutput::Event(_) => {}
+                // Nobody else has the client's session here, so it is never denied.
+                SessionOutput::Identify | SessionOutput::Event(_) => {}
                 SessionOutput::Older { version, requests, .. } => {
                     for (number, asked) in requests {
                         let client = self.sessions[index].client;

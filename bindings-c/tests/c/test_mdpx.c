@@ -266,6 +266,49 @@ static void a_cancelled_request_tells_its_asynchronous_worker (void)
     mdbrk_destroy (&hub);
 }
 
+static void a_stream_that_nobody_reads_fails_alone_when_too_much_waits (void)
+{
+    static const char zeros[1000];
+    mdbrk_t *hub = hub_start ();
+    mdcli_async_t *client = patient_async_client (hub, "x1");
+    CHECK (mdcli_async_set_max_message_bytes (client, 10000) == 0);
+    mdwrk_async_t *worker = mdwrk_async_new (mdbrk_endpoint (hub), "flood", 0);
+    mdmsg_t *body = text_message ("go"), *part = NULL;
+    int64_t ticket = 0, flood = mdcli_async_stream (client, "flood", &body);
+    int more = 0;
+    mdreq_t *request = mdwrk_async_recv (worker, PATIENCE_MS);
+    /* The first four come together, and those that are left wait in the client's own hand. */
+    for (int sent = 0; sent < 4; sent++) {
+        part = mdmsg_new ();
+        CHECK (mdmsg_addmem (part, zeros, sizeof zeros) == 0 && mdreq_partial (request, &part) == 0);
+    }
+    part = mdcli_async_recv_part (client, &ticket, &more, PATIENCE_MS);
+    CHECK (mdmsg_size (part) == 1 && ticket == flood && more == 1);
+    mdmsg_destroy (&part);
+    for (int sent = 4; sent < 200; sent++) {
+        part = mdmsg_new ();
+        CHECK (mdmsg_addmem (part, zeros, sizeof zeros) == 0 && mdreq_partial (request, &part) == 0);
+    }
+    while (mdreq_cancelled (request) == 0)
+        pause_shortly ();
+    body = text_message ("flood");
+    int64_t other = mdcli_async_send (client, "mmi.service", &body);
+    for (int left = 0; left < 9; left++) {
+        part = mdcli_async_recv_part (client, &ticket, &more, PATIENCE_MS);
+        CHECK (mdmsg_size (part) == 1 && ticket == flood && more == 1);
+        mdmsg_destroy (&part);
+    }
+    CHECK (mdcli_async_recv_part (client, &ticket, &more, PATIENCE_MS) == NULL && ticket == flood && more == 0);
+    CHECK (mdcli_async_errno (client) == MD_EQUEUEFULL);
+    part = mdcli_async_recv (client, &ticket, PATIENCE_MS);
+    CHECK (mdmsg_streq (part, 0, "200") == 1 && ticket == other);
+    mdmsg_destroy (&part);
+    mdreq_destroy (&request);
+    mdwrk_async_destroy (&worker);
+    mdcli_async_destroy (&client);
+    mdbrk_destroy (&hub);
+}
+
 static void wait_until_cancelled (mdwrk_t *worker, mdmsg_t **body_p)
 {
     (void) body_p;
@@ -498,6 +541,7 @@ int main (void)
     RUN (a_worker_knows_how_long_its_client_still_waits);
     RUN (a_request_of_an_older_protocol_has_no_limit_that_is_known);
     RUN (a_cancelled_request_tells_its_asynchronous_worker);
+    RUN (a_stream_that_nobody_reads_fails_alone_when_too_much_waits);
     RUN (a_client_that_gives_up_tells_its_blocking_worker);
     RUN (questions_about_no_request_are_errors);
     RUN (a_repeat_of_a_key_is_answered_without_another_run);

@@ -9,11 +9,11 @@ from typing import Callable, Union
 from weakref import WeakKeyDictionary
 
 from majordomo import _majordomo
-from majordomo._majordomo import Message, Request
+from majordomo._majordomo import Message, Request, Unread
 
-Outcome = Union[Message, Request, int, Exception, None]
-"""What arrives under a token: a part of a reply, a request, the number of a cancelled one, a failure, or None where a
-worker has closed."""
+Outcome = Union[Message, Unread, Request, int, Exception, None]
+"""What arrives under a token: a reply, a part of one, a request, the number of a cancelled one, a failure, or None
+where a worker has closed."""
 
 Sink = Callable[[Outcome, bool], None]
 """Takes an outcome on the event loop, and whether it is the last one under its token."""

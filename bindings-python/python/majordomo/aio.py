@@ -29,7 +29,7 @@ from typing import Any, Callable, Optional, TypeVar, Union, cast
 
 import majordomo
 from majordomo import _mailbox, _majordomo, _serve
-from majordomo._majordomo import Event, Message, Request
+from majordomo._majordomo import Event, Message, Request, Unread
 from majordomo._serve import Body, Frame
 from majordomo.errors import Closed, InvalidArgument
 
@@ -130,8 +130,10 @@ class Client:
         """Ask a service, and iterate over the messages of its reply: the partial ones, then the final one.
 
         Over MDP/0.1, which knows one reply only, that is one message. The request is sent at once; closing or
-        dropping the iterator gives it up, as cancelling the task of ``request`` does. Arguments and errors are those of
-        ``request``; a failure is raised by the iterator.
+        dropping the iterator gives it up, as cancelling the task of ``request`` does. Parts that are not read wait in
+        memory: over MDPX the stream fails with QueueFull when they exceed ``max_message_bytes``, over 0.2 its
+        connection is not read meanwhile. Arguments and errors are those of ``request``; a failure is raised by the
+        iterator.
         """
         parts = Parts()
         mailbox = _mailbox.of_running_loop()
@@ -193,7 +195,9 @@ class Parts(AsyncIterator[Message]):
             raise StopAsyncIteration
         if isinstance(outcome, Exception):
             raise outcome
-        self._final = self._arrival.exhausted
+        if isinstance(outcome, Unread):
+            return outcome.take()
+        self._final = True
         return cast(Message, outcome)
 
     async def aclose(self) -> None:

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::event::ConnectionEvent;
-use crate::identity::identity;
+use crate::identity::{identity, renew};
 use crate::options::{ClientOptions, Protocol};
 use crate::proto::Window;
 use crate::proto::mdp::Version;
@@ -205,6 +205,7 @@ impl Asker {
                         caller.done(outcome, &mut io.wakes);
                     }
                 }
+                SessionOutput::Identify => renew(&mut talk.session),
                 SessionOutput::Event(event) => {
                     if matches!(event, ConnectionEvent::Connected { .. }) {
                         talk.found_older = false;

@@ -13,7 +13,7 @@ use futures_core::Stream;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options::{ClientOptions, RequestOptions};
-use crate::proto::client::{ReplyMode, check_request};
+use crate::proto::client::check_request;
 use crate::proto::mdpx::Gathered;
 use crate::proto::session::Asked;
 
@@ -21,6 +21,7 @@ use super::command::{Call, Command};
 use super::inbox::Inbox;
 use super::outcome::{Buffer, Caller, ClientEvent, Load, Permit, Reply, To};
 use super::runtime::{Queue, Runtime};
+use super::unread::InboxStream;
 
 /// An asynchronous client of one or several brokers.
 ///
@@ -126,6 +127,8 @@ impl Client {
 
     /// Asks `service` on behalf of a foreign event loop: every part of the outcome goes to `inbox` under `token`, and
     /// exactly one [`Part::Done`](super::Part::Done), whatever happens. Never waits and never calls back on this thread.
+    /// Of parts that are not taken out of their events no more wait than of a [stream](Client::stream_with), and what happens
+    /// then is the same.
     pub fn submit(
         &self,
         service: &str,
@@ -134,7 +137,9 @@ impl Client {
         inbox: &Arc<Inbox<ClientEvent>>,
         token: u64,
     ) -> Ticket {
-        self.submit_as(ReplyMode::Parts, service, body, options, inbox, token)
+        let (queue, max) = (self.core.queue().clone(), self.core.options.max_message_bytes);
+        let stream = InboxStream::new(inbox.clone(), token, queue, self.core.id, max);
+        self.submit_to(To::InboxStream(Box::new(stream)), service, body, options)
     }
 
     /// As [`Client::submit`], for a reply in one piece: the parts of a streamed one are joined.
@@ -146,7 +151,7 @@ impl Client {
         inbox: &Arc<Inbox<ClientEvent>>,
         token: u64,
     ) -> Ticket {
-        self.submit_as(ReplyMode::Whole, service, body, options, inbox, token)
+        self.submit_to(To::Inbox(inbox.clone(), token), service, body, options)
     }
 
     /// The client's options.
@@ -161,17 +166,9 @@ impl Client {
         }
     }
 
-    fn submit_as(
-        &self,
-        mode: ReplyMode,
-        service: &str,
-        body: Message,
-        options: &RequestOptions,
-        inbox: &Arc<Inbox<ClientEvent>>,
-        token: u64,
-    ) -> Ticket {
+    fn submit_to(&self, to: To, service: &str, body: Message, options: &RequestOptions) -> Ticket {
         let queue = self.core.queue();
-        let id = match self.core.begin(service, body, options, To::Inbox(inbox.clone(), token, mode)) {
+        let id = match self.core.begin(service, body, options, to) {
             Ok(id) => Some(id),
             Err((to, error)) => {
                 let caller = Caller::new(to, None);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::Message;
+use crate::message::{FRAME_COST, Message};
 use crate::options::{Protocol, WorkerOptions};
 use crate::proto::mdpx::Gathered;
 use crate::proto::worker::Answer;
@@ -16,7 +16,6 @@ use crate::worker::{Cancellations, Delivered, Request, Responder};
 
 use super::command::Command;
 use super::inbox::Inbox;
-use super::link::FRAME_COST;
 use super::runtime::Queue;
 use super::wakes::Wakes;
 

@@ -5,10 +5,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::error::Result;
+use crate::message::FRAME_COST;
 use crate::transport::{Dealer, DealerOptions, Received};
-
-/// What a frame costs besides its bytes.
-pub(super) const FRAME_COST: usize = 64;
 
 /// One connection, or the place of one.
 #[derive(Default)]

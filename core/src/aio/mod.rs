@@ -21,6 +21,7 @@ mod reactor;
 mod runtime;
 mod serve;
 mod timers;
+mod unread;
 mod wakes;
 mod worker;
 
@@ -28,4 +29,5 @@ pub use client::{Client, Parts, Response, Ticket};
 pub use desk::{WorkerEvent, WorkerEventKind};
 pub use inbox::Inbox;
 pub use outcome::{ClientEvent, Part};
+pub use unread::Unread;
 pub use worker::{Drain, Recv, Requests, Worker};

@@ -11,6 +11,7 @@ use crate::message::Message;
 use crate::proto::client::ReplyMode;
 
 use super::inbox::Inbox;
+use super::unread::{InboxStream, Unread};
 use super::wakes::Wakes;
 
 /// What became of a request of [`Client::submit`](super::Client::submit).
@@ -26,7 +27,7 @@ pub struct ClientEvent {
 #[derive(Clone, Debug)]
 pub enum Part {
     /// A part of the reply; more follow.
-    Partial(Message),
+    Partial(Unread),
     /// The reply or its last part, or the failure. It comes exactly once.
     Done(Result<Message>),
 }
@@ -40,8 +41,9 @@ pub(super) struct Caller {
 pub(super) enum To {
     Future(Arc<Reply>),
     Stream(Arc<Buffer>),
-    /// An inbox, the request's token, and how its reply is wanted.
-    Inbox(Arc<Inbox<ClientEvent>>, u64, ReplyMode),
+    /// An inbox, and the token of a request for a reply in one piece.
+    Inbox(Arc<Inbox<ClientEvent>>, u64),
+    InboxStream(Box<InboxStream>),
 }
 
 impl Caller {
@@ -51,21 +53,17 @@ impl Caller {
 
     pub(super) fn mode(&self) -> ReplyMode {
         match &self.to {
-            Some(To::Stream(_)) => ReplyMode::Parts,
-            Some(To::Inbox(_, _, mode)) => *mode,
-            Some(To::Future(_)) | None => ReplyMode::Whole,
+            Some(To::Stream(_) | To::InboxStream(_)) => ReplyMode::Parts,
+            Some(To::Future(_) | To::Inbox(..)) | None => ReplyMode::Whole,
         }
     }
 
-    /// Hands over a part; whether the caller can take more now.
-    pub(super) fn partial(&self, part: Message, wakes: &mut Wakes) -> bool {
+    /// Hands over a part of request `id`; whether the caller can take more now.
+    pub(super) fn partial(&self, id: u64, part: Message, wakes: &mut Wakes) -> bool {
         match &self.to {
             Some(To::Stream(buffer)) => buffer.put(part, wakes),
-            Some(To::Inbox(inbox, token, _)) => {
-                wakes.store(inbox, ClientEvent { token: *token, part: Part::Partial(part) });
-                true
-            }
-            Some(To::Future(_)) | None => true,
+            Some(To::InboxStream(stream)) => stream.put(id, part, wakes),
+            Some(To::Future(_) | To::Inbox(..)) | None => true,
         }
     }
 
@@ -73,7 +71,8 @@ impl Caller {
     pub(super) fn shared_partial(&self, part: Message, wakes: &mut Wakes) -> bool {
         match &self.to {
             Some(To::Stream(buffer)) => buffer.put_within(part, wakes),
-            _ => self.partial(part, wakes),
+            Some(To::InboxStream(stream)) => stream.put_within(part, wakes),
+            Some(To::Future(_) | To::Inbox(..)) | None => true,
         }
     }
 
@@ -94,7 +93,8 @@ impl Caller {
         match self.to.take() {
             Some(To::Future(reply)) => reply.put(outcome, wakes),
             Some(To::Stream(buffer)) => buffer.end(outcome, wakes),
-            Some(To::Inbox(inbox, token, _)) => wakes.store(&inbox, ClientEvent { token, part: Part::Done(outcome) }),
+            Some(To::Inbox(inbox, token)) => wakes.store(&inbox, ClientEvent { token, part: Part::Done(outcome) }),
+            Some(To::InboxStream(stream)) => stream.end(outcome, wakes),
             None => {}
         }
     }
@@ -222,7 +222,8 @@ pub(super) struct Buffer {
 #[derive(Default)]
 struct BufferState {
     parts: VecDeque<Message>,
-    bytes: usize,
+    /// How much memory they take, about.
+    cost: usize,
     end: Option<Result<Message>>,
     waker: Option<Waker>,
     /// Whether the connection is not read because there is too much here.
@@ -246,9 +247,9 @@ impl Buffer {
     /// Whether there is room for more.
     fn put(&self, part: Message, wakes: &mut Wakes) -> bool {
         let mut state = lock(&self.state);
-        state.bytes += part.byte_len();
+        state.cost += part.cost();
         state.parts.push_back(part);
-        state.full = state.parts.len() >= MAX_BUFFERED || state.bytes >= self.max_bytes;
+        state.full = state.parts.len() >= MAX_BUFFERED || state.cost >= self.max_bytes;
         let room = !state.full;
         let waker = state.waker.take();
         drop(state);
@@ -259,11 +260,11 @@ impl Buffer {
     /// Takes a part unless there is too much already; whether it did.
     fn put_within(&self, part: Message, wakes: &mut Wakes) -> bool {
         let mut state = lock(&self.state);
-        let bytes = state.bytes.saturating_add(part.byte_len());
-        if bytes > self.max_bytes && !state.parts.is_empty() {
+        let cost = state.cost.saturating_add(part.cost());
+        if cost > self.max_bytes && !state.parts.is_empty() {
             return false;
         }
-        state.bytes = bytes;
+        state.cost = cost;
         state.parts.push_back(part);
         let waker = state.waker.take();
         drop(state);
@@ -282,9 +283,9 @@ impl Buffer {
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Taken> {
         let take = |state: &mut BufferState| {
             if let Some(part) = state.parts.pop_front() {
-                state.bytes -= part.byte_len();
+                state.cost -= part.cost();
                 // Half empty, so that the connection is not stopped and started for each part.
-                let roomy = state.parts.len() <= MAX_BUFFERED / 2 && state.bytes <= self.max_bytes / 2;
+                let roomy = state.parts.len() <= MAX_BUFFERED / 2 && state.cost <= self.max_bytes / 2;
                 let resume = roomy && mem::take(&mut state.full);
                 return Some(Taken { item: Ok(part), last: false, resume });
             }

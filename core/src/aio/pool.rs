@@ -275,8 +275,8 @@ impl Pool {
                 }
                 ClientOutput::Close => connection.link.close(),
                 ClientOutput::Partial(part) => {
-                    if let Some((_, caller)) = &connection.call {
-                        connection.paused |= !caller.partial(part, &mut io.wakes);
+                    if let Some((id, caller)) = &connection.call {
+                        connection.paused |= !caller.partial(*id, part, &mut io.wakes);
                     }
                 }
                 ClientOutput::Done(outcome) => {

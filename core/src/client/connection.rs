@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::ConnectionEvent;
 use crate::fork::Origin;
-use crate::identity::identity;
+use crate::identity::{identity, renew};
 use crate::message::Message;
 use crate::notices::Notices;
 use crate::options::{ClientOptions, Protocol, RequestOptions};
@@ -229,6 +229,11 @@ impl Connection {
                 return Some(Progress::Done(outcome));
             }
             SessionOutput::Partial { .. } | SessionOutput::Done { .. } => {}
+            SessionOutput::Identify => {
+                if let Machine::Session(session) = &mut self.machine {
+                    renew(session);
+                }
+            }
             SessionOutput::Event(event) => self.tell(Some(event)),
             SessionOutput::Older { version, endpoint, requests } => {
                 self.machine = older(&self.options, version, endpoint);

@@ -110,7 +110,8 @@ struct Call {
     reached: bool,
     /// Frames of partial replies that wait for the final one ([`ReplyMode::Whole`]).
     joined: Vec<Bytes>,
-    joined_bytes: usize,
+    /// How much memory they take, about.
+    joined_cost: usize,
     /// Whether the caller has already been given a part.
     delivered: bool,
 }
@@ -172,7 +173,7 @@ impl Client {
             sent: false,
             reached: false,
             joined: Vec::new(),
-            joined_bytes: 0,
+            joined_cost: 0,
             delivered: false,
         });
         if !self.open {
@@ -216,9 +217,9 @@ impl Client {
             }
             (Part::Partial, ReplyMode::Whole) => {
                 call.renew(now);
-                call.joined_bytes += body.byte_len();
+                call.joined_cost += body.cost();
                 call.joined.extend(body);
-                if call.joined_bytes > self.config.max_message_bytes {
+                if call.joined_cost > self.config.max_message_bytes {
                     let error = Error::new(
                         ErrorKind::TooLarge,
                         format!("the parts of {:?}'s reply exceed max_message_bytes when joined", call.service),
@@ -299,7 +300,7 @@ impl Client {
             call.attempt_ends = call.deadline.min(now + call.timeout);
             call.sent = false;
             call.joined.clear();
-            call.joined_bytes = 0;
+            call.joined_cost = 0;
             self.endpoint = (self.endpoint + 1) % self.config.endpoints.len().max(1);
             self.connect();
             self.send();

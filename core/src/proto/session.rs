@@ -36,6 +36,8 @@ const ACK_AFTER: u32 = 256;
 const ACK_WITHIN: Duration = Duration::from_secs(1);
 /// So many CANCELs at most are repeated on the next connection; what was said before them has long arrived.
 const CANCELS_REPEATED: usize = 1024;
+/// Kinds of DISCONNECT that say why a broker does not take a session.
+const REFUSALS: [ErrorKind; 2] = [ErrorKind::QueueFull, ErrorKind::Denied];
 /// A queue of fewer numbers is not swept.
 const SWEPT_FROM: usize = 256;
 
@@ -51,7 +53,7 @@ pub struct Session {
     /// Connections that came to nothing since the last message of a broker.
     failures: u32,
     /// Why the last connection was of no use.
-    trouble: String,
+    trouble: Trouble,
     /// State of the generator that spreads the pauses (xorshift64).
     random: u64,
     /// Everything that has no outcome.
@@ -91,6 +93,16 @@ pub struct Session {
     strays: u64,
 }
 
+/// Why a connection was of no use.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// How the broker has refused the session: `QueueFull` or `Denied`. `None` where it did not.
+    refusal: Option<ErrorKind>,
+    text: String,
+    /// Index of the endpoint.
+    endpoint: usize,
+}
+
 /// How far the connection is.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
@@ -120,7 +132,7 @@ impl Session {
             endpoint: 0,
             connections: 0,
             failures: 0,
-            trouble: String::new(),
+            trouble: Trouble::default(),
             random: u64::from_ne_bytes(seed) | 1,
             requests: Window::default(),
             queue: VecDeque::new(),
@@ -166,6 +178,11 @@ impl Session {
         }
     }
 
+    /// Who the client is from now on: the answer to [`SessionOutput::Identify`].
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.identity = identity;
+    }
+
     /// Begins the next connection with the endpoint of this index.
     pub fn set_endpoint(&mut self, endpoint: usize) {
         if matches!(self.stage, Stage::Idle) {
@@ -187,6 +204,10 @@ impl Session {
         }
         self.deadlines.push(Reverse((request.deadline, number)));
         let was_idle = self.requests.is_empty();
+        if was_idle {
+            // What brokers have said to earlier requests was long ago.
+            self.trouble = Trouble::default();
+        }
         // The number is above all others, so this is taken.
         let _ = self.requests.push(number, request);
         self.queue.push_back(number);
@@ -277,10 +298,11 @@ impl Session {
                 self.max_message = max_message;
                 self.welcome(now, resumed);
             }
-            (Stage::Greeting { .. } | Stage::Ready, Command::Disconnect { text, .. }) => {
-                let reason = if text.is_empty() { "the broker has closed the connection" } else { text }.to_owned();
-                self.lost(now, reason);
+            (Stage::Greeting { .. }, Command::Disconnect { kind, text }) => {
+                let kind = ErrorKind::from_number(kind);
+                self.refused(now, kind.filter(|kind| REFUSALS.contains(kind)), reason(text));
             }
+            (Stage::Ready, Command::Disconnect { text, .. }) => self.lost(now, None, reason(text)),
             (Stage::Ready, Command::Final { number, sequence }) => {
                 self.answered(now);
                 if !self.is_next(now, number, sequence) {
@@ -314,7 +336,7 @@ impl Session {
     /// The connection broke.
     pub fn handle_disconnected(&mut self, now: Instant) {
         if !matches!(self.stage, Stage::Idle | Stage::Pausing(_)) {
-            self.lost(now, "the connection was lost".to_owned());
+            self.lost(now, None, "the connection was lost".to_owned());
         }
     }
 
@@ -330,7 +352,7 @@ impl Session {
         match self.stage {
             Stage::Pausing(until) if until <= now => self.reconnect(now),
             Stage::Asking { connect_by: Some(until), .. } if until <= now => {
-                self.trouble = "no connection could be made".to_owned();
+                self.blame(None, "no connection could be made".to_owned());
                 self.give_way(now);
             }
             Stage::Asking { mut discovery, connect_by: None } if discovery.due() <= now => {
@@ -343,7 +365,7 @@ impl Session {
                 }
             }
             Stage::Greeting { until, .. } if until <= now => {
-                self.trouble = "no answer to HELLO came".to_owned();
+                self.blame(None, "no answer to HELLO came".to_owned());
                 self.give_way(now);
             }
             Stage::Ready => {
@@ -381,6 +403,10 @@ impl std::fmt::Debug for Session {
             .field("outstanding", &self.outstanding)
             .finish_non_exhaustive()
     }
+}
+
+fn reason(text: &str) -> String {
+    if text.is_empty() { "the broker has closed the connection" } else { text }.to_owned()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::message::FRAME_COST;
 use crate::proto::{self, Frame as _, RoutingId};
 
 use super::context::Context;
@@ -13,9 +14,6 @@ use super::socket::{Outcome, Socket, ZMQ_DISCONNECT_MSG};
 /// What libzmq delivers in a peer's name when its connection closes. Not a message of any protocol here; a peer that
 /// sends it says of itself that it is gone.
 const PEER_GONE: &[u8] = b"\0majordomo: peer gone";
-
-/// What one frame costs besides its bytes, so that a message of a million empty frames is not free.
-const FRAME_COST: usize = 64;
 
 /// So many times what is left for all may wait for one peer: eight ninths of it where nobody else is slow. The queues of
 /// services are shared in the same way.

@@ -137,6 +137,25 @@ fn a_stream_gives_its_parts_and_a_whole_reply_joins_them() {
 }
 
 #[test]
+fn parts_of_empty_frames_and_of_none_are_not_joined_without_end() {
+    for frames in [3, 0] {
+        let (mut client, now) = (machine(Version::V02, "tcp://a:1"), Instant::now());
+        client.config_mut().max_message_bytes = 10_000;
+        start(&mut client, now, ReplyMode::Whole);
+        client.handle_sent(now);
+        let mut part = part(&[2], "");
+        part.resize(3 + frames, Bytes::new());
+        let mut parts = 0;
+        while !client.is_idle() {
+            assert!(parts < 1000, "{parts} parts were joined");
+            client.handle_message(now, part.clone());
+            parts += 1;
+        }
+        assert_eq!(outputs(&mut client).last().map(String::as_str), Some("error TooLarge"));
+    }
+}
+
+#[test]
 fn a_stream_whose_parts_were_delivered_is_not_asked_for_again() {
     let (mut client, now) = (machine(Version::V02, "tcp://a:1"), Instant::now());
     start(&mut client, now, ReplyMode::Parts);

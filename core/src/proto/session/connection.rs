@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::error::ErrorKind;
 use crate::event::ConnectionEvent;
 use crate::options::Protocol;
 
@@ -9,7 +10,7 @@ use super::super::discovery::{self, Discovery, Spoken};
 use super::super::mdp::Version;
 use super::super::mdpx::{self, Command};
 use super::request::milliseconds;
-use super::{ACK_WITHIN, HEARTBEATS, LIVENESS, Session, SessionOutput, Stage};
+use super::{ACK_WITHIN, HEARTBEATS, LIVENESS, Session, SessionOutput, Stage, Trouble};
 
 impl Session {
     pub(super) fn connect(&mut self, now: Instant) {
@@ -65,6 +66,7 @@ impl Session {
 
     pub(super) fn welcome(&mut self, now: Instant, resumed: bool) {
         self.stage = Stage::Ready;
+        self.trouble = Trouble::default();
         let (endpoint, protocol) = (self.endpoint_name(), Protocol::X1);
         self.outputs.push(SessionOutput::Event(ConnectionEvent::Connected { endpoint, protocol }));
         let given_up = std::mem::take(&mut self.given_up);
@@ -96,13 +98,32 @@ impl Session {
         });
     }
 
-    pub(super) fn lost(&mut self, now: Instant, reason: String) {
+    /// The broker does not take the session. Asking again may help: a place gets free, or the next broker has one.
+    pub(super) fn refused(&mut self, now: Instant, refusal: Option<ErrorKind>, reason: String) {
+        if refusal == Some(ErrorKind::Denied) {
+            // Under this name the broker knows somebody else. There is a pause in any case, so the next HELLO has the new one.
+            self.outputs.push(SessionOutput::Identify);
+            self.failures = self.failures.max(1);
+        }
+        self.lost(now, refusal, reason);
+    }
+
+    /// Remembers why the present connection is of no use. That a broker has refused the session says more than that another
+    /// one is not there.
+    pub(super) fn blame(&mut self, refusal: Option<ErrorKind>, text: String) {
+        let endpoint = self.endpoint;
+        if refusal.is_some() || self.trouble.refusal.is_none() || self.trouble.endpoint == endpoint {
+            self.trouble = Trouble { refusal, text, endpoint };
+        }
+    }
+
+    pub(super) fn lost(&mut self, now: Instant, refusal: Option<ErrorKind>, reason: String) {
         if matches!(self.stage, Stage::Ready) {
             let endpoint = self.endpoint_name();
             let event = ConnectionEvent::Disconnected { endpoint, reason: reason.clone() };
             self.outputs.push(SessionOutput::Event(event));
         }
-        self.trouble = reason;
+        self.blame(refusal, reason);
         self.outputs.push(SessionOutput::Close);
         self.unsend();
         self.failures = self.failures.saturating_add(1);

@@ -96,9 +96,9 @@ impl Session {
             return self.outputs.push(SessionOutput::Partial { number, part });
         }
         let joined = request.joined.get_or_insert_default();
-        joined.bytes += part.byte_len();
+        joined.cost += part.cost();
         joined.frames.extend(part);
-        if joined.bytes > self.config.max_message_bytes {
+        if joined.cost > self.config.max_message_bytes {
             let error = Error::new(
                 ErrorKind::TooLarge,
                 format!("the parts of {:?}'s reply exceed max_message_bytes when joined", request.asked.service),

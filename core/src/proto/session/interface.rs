@@ -104,6 +104,9 @@ pub enum SessionOutput {
         /// What became of it.
         outcome: crate::error::Result<Message>,
     },
+    /// Give the machine an identity that it has not had, see [`Session::set_identity`](super::Session::set_identity): the
+    /// broker has denied the present one.
+    Identify,
     /// Something happened to the connection.
     Event(ConnectionEvent),
     /// The broker speaks an older protocol: the connection is closed, and these requests, in the order of their numbers,
@@ -129,7 +132,10 @@ impl Output for SessionOutput {
             | SessionOutput::Send(_)
             | SessionOutput::Close
             | SessionOutput::Older { .. } => true,
-            SessionOutput::Partial { .. } | SessionOutput::Done { .. } | SessionOutput::Event(_) => false,
+            SessionOutput::Partial { .. }
+            | SessionOutput::Done { .. }
+            | SessionOutput::Identify
+            | SessionOutput::Event(_) => false,
         }
     }
 }

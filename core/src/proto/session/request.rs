@@ -30,7 +30,8 @@ pub(super) struct Request {
 #[derive(Debug, Default)]
 pub(super) struct Joined {
     pub(super) frames: Vec<Bytes>,
-    pub(super) bytes: usize,
+    /// How much memory they take, about.
+    pub(super) cost: usize,
 }
 
 impl Request {

@@ -15,6 +15,7 @@ struct Bed {
     now: Instant,
     last: u64,
     done: Vec<String>,
+    last_error: String,
 }
 
 /// What the broker was told, in a few words.
@@ -23,7 +24,8 @@ fn told(frames: &[Bytes]) -> String {
         return "ask".into();
     }
     match mdpx::read(&frames[0], frames.len() - 1).unwrap().command {
-        Command::Hello { .. } => "hello".into(),
+        Command::Hello { session: [7, ..], secret: [8, ..], .. } => "hello".into(),
+        Command::Hello { session: [9, ..], secret: [10, ..], .. } => "hello under another name".into(),
         Command::Request { number, .. } => format!("request {number}"),
         Command::Cancel { number } => format!("cancel {number}"),
         Command::Ack { number } => format!("ack {number}"),
@@ -39,7 +41,13 @@ fn options() -> ClientOptions {
 impl Bed {
     fn new(options: &ClientOptions) -> Bed {
         let (now, identity) = (Instant::now(), Identity { session: [7; 16], secret: [8; 16] });
-        Bed { session: Session::new(SessionConfig::from(options), identity, now), now, last: 0, done: Vec::new() }
+        Bed {
+            session: Session::new(SessionConfig::from(options), identity, now),
+            now,
+            last: 0,
+            done: Vec::new(),
+            last_error: String::new(),
+        }
     }
 
     /// A machine whose broker has welcomed it.
@@ -113,6 +121,10 @@ impl Bed {
                 }
                 SessionOutput::Close => "close".into(),
                 SessionOutput::Event(event) => event.name().into(),
+                SessionOutput::Identify => {
+                    self.session.set_identity(Identity { session: [9; 16], secret: [10; 16] });
+                    "identify".into()
+                }
                 SessionOutput::Older { version, endpoint, requests } => {
                     let numbers: Vec<u64> = requests.iter().map(|(number, _)| *number).collect();
                     format!("older {} at {endpoint}: {numbers:?}", version.name())
@@ -127,6 +139,7 @@ impl Bed {
                 }
                 SessionOutput::Done { number, outcome: Err(error) } => {
                     self.done.push(format!("{number} {}", error.kind()));
+                    self.last_error = error.to_string();
                     continue;
                 }
             });
@@ -256,7 +269,7 @@ fn a_gap_in_a_stream_fails_it_and_cancels_it() {
 
 #[test]
 fn a_stream_gives_its_parts_and_a_whole_reply_joins_them_within_the_limit() {
-    let mut bed = Bed::ready(&options().max_message_bytes(5), 10);
+    let mut bed = Bed::ready(&options().max_message_bytes(200), 10);
     let stream = bed.ask(RequestOptions::default(), ReplyMode::Parts);
     let large = bed.whole();
     for number in [1, stream] {
@@ -264,8 +277,22 @@ fn a_stream_gives_its_parts_and_a_whole_reply_joins_them_within_the_limit() {
         bed.say(&Command::Partial { number, sequence: 1 }, "b");
         bed.say(&Command::Final { number, sequence: 2 }, "c");
     }
-    bed.say(&Command::Partial { number: large, sequence: 0 }, "abcdef");
+    bed.say(&Command::Partial { number: large, sequence: 0 }, &"abcdef".repeat(30));
     assert_eq!(bed.done(), ["1 ok 3", "2 part 1", "2 part 1", "2 ok 1", "3 TooLarge"]);
+}
+
+#[test]
+fn parts_of_empty_frames_and_of_none_are_not_joined_without_end() {
+    for body in [Message::from(vec![Bytes::new(); 3]), Message::new()] {
+        let mut bed = Bed::ready(&options().max_message_bytes(10_000), 10);
+        let mut sequence = 0;
+        while !bed.session.is_idle() {
+            assert!(sequence < 1000, "{sequence} parts were joined");
+            bed.session.handle_message(bed.now, mdpx::message(&Command::Partial { number: 1, sequence }, &body));
+            sequence += 1;
+        }
+        assert_eq!(bed.done(), ["1 TooLarge"]);
+    }
 }
 
 #[test]
@@ -363,6 +390,81 @@ fn a_silent_broker_is_left_only_while_it_owes_something() {
     }
     bed.pass(Duration::from_millis(1500));
     assert_eq!(bed.outputs(), ["disconnected", "close", "reconnecting", "connect 1", "hello"]);
+}
+
+#[test]
+fn why_a_broker_takes_no_session_is_what_a_request_fails_with_that_found_no_other() {
+    let options = options().reconnect_min(TIMEOUT / 10).reconnect_max(TIMEOUT / 10).deadline(TIMEOUT * 4);
+    let mut bed = Bed::new(&options);
+    let full = Command::Disconnect { kind: ErrorKind::QueueFull.number(), text: "max_sessions is reached" };
+    bed.whole();
+    bed.session.handle_sent(bed.now);
+    bed.control(&full);
+    assert_eq!(bed.outputs(), ["connect 0", "hello", "close", "reconnecting", "connect 1", "hello"]);
+    // The other broker is not there. That the first one is full says more.
+    bed.pass(TIMEOUT);
+    assert_eq!(bed.outputs(), ["close", "reconnecting", "connect 0", "hello"]);
+    bed.session.handle_sent(bed.now);
+    bed.control(&full);
+    bed.pass(TIMEOUT / 10);
+    assert_eq!(bed.outputs(), ["close", "reconnecting", "connect 1", "hello"]);
+    bed.session.handle_sent(bed.now);
+    bed.pass(TIMEOUT * 3);
+    assert_eq!(bed.done(), ["1 QueueFull"]);
+    assert!(bed.last_error.contains("max_sessions is reached"), "{}", bed.last_error);
+    // For the next request this is past, and so it is once a broker has taken the client.
+    bed.ask(RequestOptions { deadline: Some(TIMEOUT / 10), ..RequestOptions::default() }, ReplyMode::Whole);
+    bed.pass(TIMEOUT / 10);
+    assert_eq!(bed.done(), ["2 BrokerUnreachable"]);
+    bed.whole();
+    bed.session.handle_sent(bed.now);
+    bed.control(&full);
+    bed.pass(TIMEOUT / 10);
+    bed.session.handle_sent(bed.now);
+    bed.welcome(false, 1);
+    bed.whole();
+    bed.session.handle_disconnected(bed.now);
+    bed.pass(TIMEOUT * 4);
+    assert_eq!(bed.done(), ["3 Timeout", "4 BrokerUnreachable"]);
+    // A kind that says nothing of sessions changes nothing.
+    bed.whole();
+    bed.session.handle_sent(bed.now);
+    bed.control(&Command::Disconnect { kind: ErrorKind::ServiceError.number(), text: "well" });
+    bed.pass(TIMEOUT * 4);
+    assert_eq!(bed.done(), ["5 BrokerUnreachable"]);
+}
+
+#[test]
+fn a_session_that_is_denied_comes_back_after_a_pause_under_another_name() {
+    let options = options().reconnect_min(TIMEOUT / 10).reconnect_max(TIMEOUT / 10).deadline(TIMEOUT * 4);
+    let mut bed = Bed::ready(&options, 10);
+    bed.ask(RequestOptions { max_attempts: Some(1), ..RequestOptions::default() }, ReplyMode::Whole);
+    bed.outputs();
+    bed.session.handle_disconnected(bed.now);
+    bed.outputs();
+    bed.session.handle_sent(bed.now);
+    bed.control(&Command::Disconnect {
+        kind: ErrorKind::Denied.number(),
+        text: "the session belongs to somebody else",
+    });
+    assert_eq!(bed.outputs(), ["identify", "close"]);
+    bed.pass(TIMEOUT / 10);
+    assert_eq!(bed.outputs(), ["reconnecting", "connect 0", "hello under another name"]);
+    bed.welcome(false, 10);
+    assert_eq!(bed.outputs(), ["connected", "request 1"]);
+    assert_eq!(bed.done(), ["2 WorkerLost"], "it may have run for the session of before");
+    // Where it does not help, that is what requests fail with that were never sent.
+    bed.session.handle_disconnected(bed.now);
+    bed.outputs();
+    bed.whole();
+    while !bed.session.is_idle() {
+        bed.session.handle_sent(bed.now);
+        bed.control(&Command::Disconnect { kind: ErrorKind::Denied.number(), text: "not you" });
+        bed.outputs();
+        bed.pass(TIMEOUT / 10);
+    }
+    assert_eq!(bed.done(), ["1 Timeout", "3 Denied"]);
+    assert!(bed.last_error.contains("not you"), "{}", bed.last_error);
 }
 
 #[test]

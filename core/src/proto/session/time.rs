@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::error::{Error, ErrorKind};
 
 use super::request::Request;
-use super::{SWEPT_FROM, Session, Stage};
+use super::{SWEPT_FROM, Session, Stage, Trouble};
 
 impl Session {
     pub(super) fn end_late(&mut self, now: Instant) {
@@ -26,9 +26,14 @@ impl Session {
 
     pub(super) fn late(&self, request: &Request) -> Error {
         let (service, brokers) = (&request.asked.service, self.config.endpoints.join(", "));
+        let Trouble { refusal, text, .. } = &self.trouble;
+        let trouble = if text.is_empty() { String::new() } else { format!(" ({text})") };
         if request.was_sent {
             let part = if request.parts > 0 { " after part of the reply had arrived" } else { "" };
-            return Error::new(ErrorKind::Timeout, format!("no reply from {service:?} by {brokers} in time{part}"));
+            return Error::new(
+                ErrorKind::Timeout,
+                format!("no reply from {service:?} by {brokers} in time{part}{trouble}"),
+            );
         }
         if matches!(self.stage, Stage::Ready) {
             let limit = self.credit;
@@ -37,11 +42,16 @@ impl Session {
                 format!("the request to {service:?} waited for its turn: {limit} requests were outstanding"),
             );
         }
+        if let Some(kind) = refusal {
+            return Error::new(
+                *kind,
+                format!("{brokers} did not take the client, so {service:?} could not be asked{trouble}"),
+            );
+        }
         if matches!(self.stage, Stage::Asking { connect_by: None, .. } | Stage::Greeting { is_out: true, .. }) {
             let text = format!("{brokers} did not say in time what it speaks, so {service:?} could not be asked");
             return Error::new(ErrorKind::Timeout, text);
         }
-        let trouble = if self.trouble.is_empty() { String::new() } else { format!(" ({})", self.trouble) };
         Error::new(
             ErrorKind::BrokerUnreachable,
             format!("no broker could be reached at {brokers} for {service:?}{trouble}"),
@@ -58,7 +68,7 @@ impl Session {
         } else if due > now {
             self.silence_due = Some(due);
         } else {
-            self.lost(now, format!("the broker was silent for {:?}", self.patience));
+            self.lost(now, None, format!("the broker was silent for {:?}", self.patience));
         }
     }
 
