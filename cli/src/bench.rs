@@ -31,7 +31,8 @@ pub(crate) struct Arguments {
     /// The service that is asked; it should answer at once
     #[arg(default_value = "echo")]
     service: String,
-    /// How many requests are outstanding at any moment; MDP/0.1 and 0.2 carry 64 at most
+    /// How many requests are outstanding at any moment. Those above the broker's credit, or above 64 over MDP/0.1 and 0.2,
+    /// wait in this process, and their latency counts it
     #[arg(long, visible_alias = "concurrency", value_name = "N", default_value_t = 100,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     outstanding: u32,
@@ -96,7 +97,9 @@ fn measure(
             *heard.lock().unwrap_or_else(PoisonError::into_inner) = *protocol;
         }
     });
-    let options = connection.options(endpoints)?.max_in_flight(arguments.outstanding as usize).on_event(hook);
+    // What the broker does not grant at once waits in the client: nothing is refused and asked again at once.
+    let outstanding = arguments.outstanding as usize;
+    let options = connection.options(endpoints)?.max_in_flight(outstanding).max_waiting(outstanding).on_event(hook);
     let mut load = Load::new(Client::with_options(options)?, arguments);
     // One request by itself: it tells whether there is a broker and a service, and makes the connection.
     load.submit(0);
@@ -213,7 +216,7 @@ struct Figures {
 }
 
 impl Figures {
-    fn new(arguments: &Arguments) -> Result<Figures, Failure> {
+    fn new(arguments: &Arguments) -> majordomo::Result<Figures> {
         let longest = u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX);
         let latency = Histogram::new_with_bounds(1, longest, 3)
             .map_err(|error| Error::new(ErrorKind::Internal, format!("no histogram: {error}")))?;
