@@ -303,3 +303,35 @@ impl Figures {
         rows
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_are_the_percentiles_of_what_was_counted() -> majordomo::Result<()> {
+        let arguments = Arguments {
+            endpoint: None,
+            service: "echo".to_owned(),
+            outstanding: 1,
+            size: 0,
+            duration: Duration::from_secs(1),
+            echo: false,
+        };
+        let mut figures = Figures::new(&arguments)?;
+        assert_eq!(figures.latencies(), []);
+        for us in (1..=1000).rev() {
+            figures.count(Some(Duration::from_micros(us)), Ok(()));
+        }
+        figures.count(Some(Duration::ZERO), Err(Error::new(ErrorKind::Timeout, "late")));
+        let expected =
+            [("min", 1.0), ("p50", 500.0), ("p90", 900.0), ("p99", 990.0), ("p99.9", 999.0), ("max", 1000.0)];
+        let told = figures.latencies();
+        // The histogram keeps three digits.
+        let is_near = |(told, expected): (&(&str, f64), &(&str, f64))| {
+            told.0 == expected.0 && (told.1 - expected.1).abs() <= expected.1 / 1000.0
+        };
+        assert!(told.len() == expected.len() && told.iter().zip(&expected).all(is_near), "{told:?}");
+        Ok(())
+    }
+}

@@ -1,10 +1,13 @@
 //! `mdctl bench`.
 
+use std::fs::File;
+use std::io::Read;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
 
 use majordomo::{Broker, BrokerOptions, Worker};
+use nix::pty::openpty;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -18,6 +21,16 @@ fn printed(table: &str, name: &str) -> f64 {
     let value = table.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(' '));
     let value = value.unwrap_or_else(|| panic!("no {name} in:\n{table}")).trim();
     value.trim_end_matches("/s").trim_end_matches(" us").parse().unwrap()
+}
+
+/// Rate and median in what a terminal was sent, once it has shown both: lines such as `███░░  51234/s  p50 87 us  0 errors`,
+/// each over the last one.
+fn shown(screen: &str) -> Option<(f64, f64)> {
+    screen.split(['\r', '\n']).find_map(|line| {
+        let (before, after) = line.split_once("/s  p50 ")?;
+        let rate = before.rsplit(' ').next()?.parse().ok()?;
+        Some((rate, after.split_once(" us")?.0.parse().ok()?)).filter(|(rate, _)| *rate > 0.0)
+    })
 }
 
 /// What `mdctl bench` says that a signal ends once the broker has given so many answers more.
@@ -77,6 +90,32 @@ fn mdctl_bench_keeps_more_requests_outstanding_than_the_broker_grants_and_its_cl
         assert!(told["answered"].as_u64().unwrap() > 0, "{told}");
         assert_eq!(told["unanswered"], 12_000, "{told}");
     }
+}
+
+#[test]
+fn mdctl_bench_shows_rate_and_median_on_a_terminal_while_it_measures() {
+    let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
+    let terminal = openpty(None, None).unwrap();
+    let process = Command::new(env!("CARGO_BIN_EXE_mdctl"))
+        .args(["bench", broker.endpoint(), "--echo", "--duration", "30", "--timeout-ms", "20000"])
+        .env("TERM", "xterm")
+        .stdout(Stdio::piped())
+        .stderr(terminal.slave)
+        .spawn()
+        .unwrap();
+    let (mut screen, mut sent, mut bytes) = (File::from(terminal.master), Vec::new(), [0; 4096]);
+    // Where the program ends without having shown them, the terminal ends too, and with it this loop.
+    let (rate, median) = loop {
+        let length = screen.read(&mut bytes).unwrap_or_else(|error| panic!("{error} after {}", text(&sent)));
+        sent.extend_from_slice(&bytes[..length]);
+        if let Some(found) = shown(&text(&sent)) {
+            break found;
+        }
+    };
+    kill(SIGINT, process.id());
+    let output = process.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(median > 0.0 && printed(&text(&output.stdout), "rate") > 0.0, "{rate}/s, {median} us");
 }
 
 #[test]
