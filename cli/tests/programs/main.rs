@@ -253,6 +253,26 @@ fn mdctl_shows_services_workers_and_counters() {
 }
 
 #[test]
+fn mdctl_asks_the_broker_itself_over_every_protocol() {
+    let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
+    for (protocol, sessions) in [("auto", 1), ("x1", 1), ("0.2", 0), ("0.1", 0)] {
+        // The session of the one before has gone.
+        while broker.stats().unwrap().sessions > 0 {
+            thread::yield_now();
+        }
+        let common = ["--broker", broker.endpoint(), "--timeout-ms", "20000", "--protocol", protocol];
+        let output = mdctl(&[&["stats", "--json"], &common[..]].concat(), b"");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
+        // Who asks over MDPX has a session meanwhile, and is the only client.
+        assert_eq!(stats["sessions"], sessions, "{protocol}");
+        for command in ["services", "workers"] {
+            assert_eq!(text(&mdctl(&[&[command, "--json"], &common[..]].concat(), b"").stdout), "[]\n", "{protocol}");
+        }
+    }
+}
+
+#[test]
 fn mdctl_says_by_its_status_that_no_broker_is_there() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let broker = format!("tcp://127.0.0.1:{port}");
