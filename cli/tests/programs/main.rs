@@ -152,7 +152,7 @@ fn mdbroker_takes_every_option_and_keeps_to_the_limits() {
             "--attempt-timeout-ms",
             "1000",
             "--request-ttl-ms",
-            "1000",
+            "200",
             "--max-queued",
             "10",
             "--max-queued-per-service",
@@ -180,10 +180,13 @@ fn mdbroker_takes_every_option_and_keeps_to_the_limits() {
         1,
     );
     let endpoint = running.endpoints[0].clone();
-    // Nobody serves it: the client gives up, and mdctl says so by its status.
-    let output =
-        mdctl(&["request", "nobody", "hello", "--broker", &endpoint, "--timeout-ms", "200", "--retries", "1"], b"");
-    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let ask = |body: &[u8]| mdctl(&["request", "nobody", "-", "--broker", &endpoint, "--timeout-ms", "20000"], body);
+    // Nobody serves it: --request-ttl-ms ends it, which is another status than that of a client that gave up.
+    let output = ask(b"hello");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let output = ask(&[b'x'; 100_001]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("100000"), "{}", text(&output.stderr));
     assert_eq!(running.signal(SIGTERM).status.code(), Some(0));
 }
 
