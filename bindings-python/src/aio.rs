@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use crate::detached::Detached;
 use crate::error::{call, exception};
 use crate::message::{Message, message_of};
-use crate::options::{Endpoints, protocol as set_protocol, request_options, set_limit, set_number, set_seconds};
+use crate::options::{Endpoints, duration, protocol as set_protocol, request_options, set_number, set_seconds};
 use crate::worker::Request;
 
 /// Where the outcomes for one event loop arrive.
@@ -147,7 +147,7 @@ impl AsyncClient {
         let mut options = ClientOptions::new(&endpoints.joined());
         set_seconds(py, &mut options.timeout, "timeout", timeout)?;
         set_number(py, &mut options.retries, "retries", retries)?;
-        set_limit(py, &mut options.deadline, "deadline", deadline)?;
+        options.deadline = duration(py, "deadline", deadline)?;
         set_protocol(py, &mut options.protocol, protocol)?;
         set_number(py, &mut options.max_in_flight, "max_in_flight", max_in_flight)?;
         set_number(py, &mut options.max_waiting, "max_waiting", max_waiting)?;

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use crate::detached::Detached;
 use crate::error::{call, raise, wait};
 use crate::message::{Message, message_of};
-use crate::options::{Endpoints, protocol as set_protocol, request_options, set_limit, set_number, set_seconds};
+use crate::options::{Endpoints, duration, protocol as set_protocol, request_options, set_number, set_seconds};
 
 /// A blocking client of a Majordomo broker.
 ///
@@ -55,7 +55,7 @@ impl Client {
         let mut options = ClientOptions::new(&endpoints.joined());
         set_seconds(py, &mut options.timeout, "timeout", timeout)?;
         set_number(py, &mut options.retries, "retries", retries)?;
-        set_limit(py, &mut options.deadline, "deadline", deadline)?;
+        options.deadline = duration(py, "deadline", deadline)?;
         set_protocol(py, &mut options.protocol, protocol)?;
         set_number(py, &mut options.max_message_bytes, "max_message_bytes", max_message_bytes)?;
         set_seconds(py, &mut options.reconnect_min, "reconnect_min", reconnect_min)?;

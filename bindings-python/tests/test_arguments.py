@@ -55,6 +55,83 @@ def test_an_option_out_of_range_is_an_invalid_argument(options: dict[str, Any]) 
             handle("tcp://127.0.0.1:1", **options)
 
 
+# What no duration can be. None of it may stand for another duration, or for none.
+NO_DURATIONS = [0, -0.001, -1, 1e-4, math.nan, math.inf, -math.inf, 8 * 24 * 3600, 1e18, 1e300]
+
+
+async def start_broker(**options: Any) -> None:
+    async with aio.Broker("tcp://127.0.0.1:0", **options):
+        pass
+
+
+async def start_worker(endpoint: str, service: str, **options: Any) -> None:
+    async with aio.Worker(endpoint, service, **options):
+        pass
+
+
+def refuse(seconds: float, option: str, make: Callable[..., Any], *arguments: Any) -> None:
+    def call() -> Any:
+        outcome = make(*arguments, **{option: seconds})
+        return asyncio.run(outcome) if inspect.iscoroutine(outcome) else outcome
+
+    # On a thread of its own: what takes the option for something else may serve for ever.
+    outcome = in_thread(call)
+    with pytest.raises(majordomo.InvalidArgument):
+        outcome()
+
+
+@pytest.mark.parametrize("seconds", NO_DURATIONS)
+def test_what_no_duration_can_be_is_an_invalid_argument_of_every_handle(seconds: float) -> None:
+    nobody = "tcp://127.0.0.1:1"
+    for option in ("timeout", "deadline", "reconnect_min", "reconnect_max"):
+        refuse(seconds, option, majordomo.Client, nobody)
+        refuse(seconds, option, aio.Client, nobody)
+    for option in ("heartbeat", "reconnect", "drain_timeout", "keep_outcomes_age"):
+        refuse(seconds, option, majordomo.Worker, nobody, "echo")
+        refuse(seconds, option, start_worker, nobody, "echo")
+        refuse(seconds, option, majordomo.serve, nobody, "echo", lambda request: b"")
+        refuse(seconds, option, aio.serve, nobody, "echo", lambda request: b"")
+    # The two that can be without a limit say so by infinity.
+    limits = () if seconds == math.inf else ("attempt_timeout", "request_ttl")
+    for option in ("heartbeat", "heartbeat_min", "heartbeat_max", *limits):
+        refuse(seconds, option, majordomo.Broker, "tcp://127.0.0.1:0")
+        refuse(seconds, option, start_broker)
+
+
+@pytest.mark.parametrize("seconds", NO_DURATIONS)
+def test_what_no_duration_can_be_is_an_invalid_argument_of_every_request(
+    broker: majordomo.Broker, client: majordomo.Client, seconds: float
+) -> None:
+    async def ask(**options: Any) -> None:
+        async with aio.Client(broker.endpoint) as client:
+            await client.request("nobody", b"", **options)
+
+    async def stream(**options: Any) -> None:
+        async with aio.Client(broker.endpoint) as client, client.stream("nobody", b"", **options) as parts:
+            await parts.__anext__()
+
+    for option in ("timeout", "deadline"):
+        refuse(seconds, option, client.request, "nobody", b"")
+        refuse(seconds, option, ask)
+        refuse(seconds, option, stream)
+        refuse(seconds, option, client.stream, "nobody", b"")
+
+
+@pytest.mark.parametrize("seconds", [-0.001, math.nan, math.inf, -math.inf, 1e300])
+def test_a_wait_takes_no_time_that_cannot_be(
+    broker: majordomo.Broker, client: majordomo.Client, seconds: float
+) -> None:
+    worker = majordomo.Worker(broker.endpoint, "waits")
+    refuse(seconds, "timeout", worker.recv)
+    asked = in_thread(lambda: client.request("waits", b""))
+    request = worker.recv(timeout=PATIENCE)
+    assert request is not None
+    refuse(seconds, "timeout", request.wait_cancelled)
+    request.reply(b"")
+    assert asked() == [b""]
+    worker.close()
+
+
 @pytest.mark.parametrize("options", [{"timeout": "1"}, {"retries": 1.5}, {"retries": 2**70}, {"unknown": 1}])
 def test_an_option_of_another_type_is_a_python_error(options: dict[str, Any]) -> None:
     with pytest.raises((TypeError, OverflowError)):

@@ -8,6 +8,7 @@ import math
 import pytest
 
 import majordomo
+from scene import PATIENCE, echo, in_thread, serving, until
 
 
 def test_port_0_picks_a_free_port_and_tells_it() -> None:
@@ -46,14 +47,19 @@ def test_an_address_in_use_is_an_error() -> None:
     assert broker.endpoint in str(failure.value)
 
 
-def test_a_full_queue_refuses(broker: majordomo.Broker) -> None:
-    # 0.1 cannot carry a refusal, so its client only times out; what was accepted stays.
+def test_a_full_queue_refuses_what_is_new_and_keeps_what_it_has() -> None:
+    def client() -> majordomo.Client:
+        return majordomo.Client(small.endpoint, timeout=PATIENCE)
+
     with majordomo.Broker("tcp://127.0.0.1:0", max_queued=1, request_ttl=math.inf) as small:
-        for _ in range(2):
-            with majordomo.Client(small.endpoint, timeout=0.1, retries=1) as client:
-                with pytest.raises(majordomo.RequestTimeout):
-                    client.request("nobody", b"")
-        assert small.stats()
+        with client() as first, client() as second:
+            wait = in_thread(lambda: first.request("late", b"first"))
+            until(lambda: small.stats()["queued"] == 1)
+            with pytest.raises(majordomo.QueueFull):
+                second.request("late", b"second")
+            assert small.stats()["refused"] == 1
+            with serving(small.endpoint, "late", echo):
+                assert wait() == [b"first"]
 
 
 def test_a_broker_nobody_holds_ends() -> None:

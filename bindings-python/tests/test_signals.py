@@ -24,7 +24,7 @@ WAITS = {
     "iteration": "next(majordomo.Worker(endpoint, 'idle'))",
     "serve": "majordomo.serve(endpoint, 'idle', lambda request: request.body)",
     "serve on several threads": "majordomo.serve(endpoint, 'idle', lambda request: request.body, concurrency=3)",
-    "a broker": "majordomo.Broker('tcp://127.0.0.1:0').wait()",
+    "a broker": "started().wait()",
     "a decorated service": "majordomo.service('idle')(lambda request: request.body).serve(endpoint)",
     "asyncio": "asyncio.run(majordomo.aio.serve(endpoint, 'idle', lambda request: request.body))",
     "a request of asyncio": "asyncio.run(ask_at_once())",
@@ -55,6 +55,11 @@ def answering(**options):
     threading.Thread(target=client.request, args=["busy", b""], daemon=True).start()
     kept.append(worker.recv())
     return worker
+
+def started():
+    broker = majordomo.Broker("tcp://127.0.0.1:0")
+    print("started", flush=True)
+    return broker
 
 async def ask_at_once():
     await majordomo.aio.Client(endpoint, timeout=3600).request("nobody", b"")
@@ -88,7 +93,9 @@ def test_ctrl_c_ends(broker: majordomo.Broker, script: Callable[..., Script], wa
             request.partial(b"the only one")
         elif wait == "a drain":
             assert program.line() == "draining"
-        elif wait != "a broker":
+        elif wait == "a broker":
+            assert program.line() == "started"
+        else:
             # Its request or its registration has arrived: now it waits for us.
             until(lambda: broker.stats()["queued"] + broker.stats()["workers"] > 1)
         if thread == "the process":

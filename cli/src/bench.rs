@@ -31,7 +31,8 @@ pub(crate) struct Arguments {
     /// The service that is asked; it should answer at once
     #[arg(default_value = "echo")]
     service: String,
-    /// How many requests are outstanding at any moment; MDP/0.1 and 0.2 carry 64 at most
+    /// How many requests are outstanding at any moment. Those above the broker's credit, or above 64 over MDP/0.1 and 0.2,
+    /// wait in this process, and their latency counts it
     #[arg(long, visible_alias = "concurrency", value_name = "N", default_value_t = 100,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     outstanding: u32,
@@ -96,7 +97,9 @@ fn measure(
             *heard.lock().unwrap_or_else(PoisonError::into_inner) = *protocol;
         }
     });
-    let options = connection.options(endpoints)?.max_in_flight(arguments.outstanding as usize).on_event(hook);
+    // What the broker does not grant at once waits in the client: nothing is refused and asked again at once.
+    let outstanding = arguments.outstanding as usize;
+    let options = connection.options(endpoints)?.max_in_flight(outstanding).max_waiting(outstanding).on_event(hook);
     let mut load = Load::new(Client::with_options(options)?, arguments);
     // One request by itself: it tells whether there is a broker and a service, and makes the connection.
     load.submit(0);
@@ -213,7 +216,7 @@ struct Figures {
 }
 
 impl Figures {
-    fn new(arguments: &Arguments) -> Result<Figures, Failure> {
+    fn new(arguments: &Arguments) -> majordomo::Result<Figures> {
         let longest = u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX);
         let latency = Histogram::new_with_bounds(1, longest, 3)
             .map_err(|error| Error::new(ErrorKind::Internal, format!("no histogram: {error}")))?;
@@ -298,5 +301,37 @@ impl Figures {
         rows.extend(self.errors.iter().map(|(kind, count)| (format!("errors {kind}"), count.to_string())));
         rows.push(("unanswered at the end".to_owned(), self.unanswered.to_string()));
         rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_are_the_percentiles_of_what_was_counted() -> majordomo::Result<()> {
+        let arguments = Arguments {
+            endpoint: None,
+            service: "echo".to_owned(),
+            outstanding: 1,
+            size: 0,
+            duration: Duration::from_secs(1),
+            echo: false,
+        };
+        let mut figures = Figures::new(&arguments)?;
+        assert_eq!(figures.latencies(), []);
+        for us in (1..=1000).rev() {
+            figures.count(Some(Duration::from_micros(us)), Ok(()));
+        }
+        figures.count(Some(Duration::ZERO), Err(Error::new(ErrorKind::Timeout, "late")));
+        let expected =
+            [("min", 1.0), ("p50", 500.0), ("p90", 900.0), ("p99", 990.0), ("p99.9", 999.0), ("max", 1000.0)];
+        let told = figures.latencies();
+        // The histogram keeps three digits.
+        let is_near = |(told, expected): (&(&str, f64), &(&str, f64))| {
+            told.0 == expected.0 && (told.1 - expected.1).abs() <= expected.1 / 1000.0
+        };
+        assert!(told.len() == expected.len() && told.iter().zip(&expected).all(is_near), "{told:?}");
+        Ok(())
     }
 }

@@ -236,7 +236,7 @@ fn check_batch(name: &str, layout: mdpx::Layout, header: &Bytes, messages: &[Byt
 }
 
 #[test]
-fn frames_in_the_document_are_those_of_the_protocol() {
+fn frames_that_the_document_shows_are_those_of_the_vectors() {
     let path = format!("{}/../docs/mdpx.md", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let vectors = load_x1("mdpx1");
@@ -246,21 +246,7 @@ fn frames_in_the_document_are_those_of_the_protocol() {
         let vector = vectors.iter().find(|vector| vector["name"] == cells[1]).unwrap_or_else(|| panic!("{row}"));
         assert_eq!(cells[2].split('`').nth(1), vector["frames"][0].as_str(), "{row}");
     }
-    let (_, conversation) = text.split_once("\n## 11.").expect("the conversation");
-    let (conversation, _) = conversation.split_once("\n## 12.").expect("its end");
-    let is_hex = |word: &&str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let mut messages = Vec::<String>::new();
-    for line in conversation.lines().filter_map(|line| line.strip_prefix("    ")) {
-        let words = line.split_whitespace().filter(is_hex).collect::<String>();
-        match messages.last_mut().filter(|_| line.starts_with(' ')) {
-            Some(message) => message.push_str(&words),
-            None => messages.push(words),
-        }
-    }
-    for message in &messages {
-        mdpx::read(&bytes(&message.as_str().into()), 0).unwrap_or_else(|reason| panic!("{message}: {reason}"));
-    }
-    assert_eq!((rows.len(), messages.len()), (10, 10));
+    assert_eq!(rows.len(), 10);
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn hosts_whose_clocks_began_to_count_at_other_moments_say_the_same() {
 
 #[test]
 fn each_seed_of_many_keeps_every_promise_under_faults_of_its_own() {
-    run_with(10 * SEEDS, Mix::of, simulation::run, |_| true);
+    run_with(20 * SEEDS, Mix::of, simulation::run, |_| true);
 }
 
 #[test]

@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use majordomo::{Client, Worker};
 
@@ -224,13 +223,14 @@ fn one_greedy_client_does_not_starve_others() {
         let reply = asker.request("mmi.stats", "").unwrap();
         serde_json::from_slice::<serde_json::Value>(&reply[1]).unwrap()["queued"].as_u64().unwrap()
     };
-    while queued() < 850 {
+    // All of them but the one that the worker has been given.
+    while queued() < 899 {
         thread::yield_now();
     }
     let before = thread::scope(|scope| {
         let asking = scope.spawn(|| modest.request("scarce", "modest").unwrap());
-        while queued() < 851 {
-            thread::sleep(Duration::from_millis(1));
+        while queued() < 900 {
+            thread::yield_now();
         }
         let mut before = 0;
         loop {
@@ -246,6 +246,6 @@ fn one_greedy_client_does_not_starve_others() {
         before
     });
     // What the worker had been given already comes first, then one of the greedy client's.
-    assert!(before < 60, "{before} of the greedy client's requests went before the modest one's");
+    assert!(before <= 2, "{before} of the greedy client's requests went before the modest one's");
     hub.end();
 }

@@ -6,6 +6,8 @@
     reason = "a test ends where something is not as it must be"
 )]
 
+mod bench;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
@@ -39,13 +41,7 @@ impl Running {
     }
 
     fn signal(mut self, signal: i32) -> Output {
-        assert!(
-            Command::new("kill")
-                .args([format!("-{signal}"), self.process.id().to_string()])
-                .status()
-                .unwrap()
-                .success()
-        );
+        kill(signal, self.process.id());
         let status = self.process.wait().unwrap();
         let mut stderr = Vec::new();
         std::io::Read::read_to_end(&mut self.process.stderr.take().unwrap(), &mut stderr).unwrap();
@@ -75,6 +71,12 @@ fn mdctl(arguments: &[&str], input: &[u8]) -> Output {
     // A program that does not read its input closes it.
     let _ = process.stdin.take().unwrap().write_all(input);
     process.wait_with_output().unwrap()
+}
+
+/// Sends a signal to a process.
+fn kill(signal: i32, process: u32) {
+    let status = Command::new("kill").args([format!("-{signal}"), process.to_string()]).status();
+    assert!(status.unwrap().success());
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -150,7 +152,7 @@ fn mdbroker_takes_every_option_and_keeps_to_the_limits() {
             "--attempt-timeout-ms",
             "1000",
             "--request-ttl-ms",
-            "1000",
+            "200",
             "--max-queued",
             "10",
             "--max-queued-per-service",
@@ -178,10 +180,13 @@ fn mdbroker_takes_every_option_and_keeps_to_the_limits() {
         1,
     );
     let endpoint = running.endpoints[0].clone();
-    // Nobody serves it: the client gives up, and mdctl says so by its status.
-    let output =
-        mdctl(&["request", "nobody", "hello", "--broker", &endpoint, "--timeout-ms", "200", "--retries", "1"], b"");
-    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let ask = |body: &[u8]| mdctl(&["request", "nobody", "-", "--broker", &endpoint, "--timeout-ms", "20000"], body);
+    // Nobody serves it: --request-ttl-ms ends it, which is another status than that of a client that gave up.
+    let output = ask(b"hello");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let output = ask(&[b'x'; 100_001]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("100000"), "{}", text(&output.stderr));
     assert_eq!(running.signal(SIGTERM).status.code(), Some(0));
 }
 
@@ -251,6 +256,26 @@ fn mdctl_shows_services_workers_and_counters() {
 }
 
 #[test]
+fn mdctl_asks_the_broker_itself_over_every_protocol() {
+    let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
+    for (protocol, sessions) in [("auto", 1), ("x1", 1), ("0.2", 0), ("0.1", 0)] {
+        // The session of the one before has gone.
+        while broker.stats().unwrap().sessions > 0 {
+            thread::yield_now();
+        }
+        let common = ["--broker", broker.endpoint(), "--timeout-ms", "20000", "--protocol", protocol];
+        let output = mdctl(&[&["stats", "--json"], &common[..]].concat(), b"");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
+        // Who asks over MDPX has a session meanwhile, and is the only client.
+        assert_eq!(stats["sessions"], sessions, "{protocol}");
+        for command in ["services", "workers"] {
+            assert_eq!(text(&mdctl(&[&[command, "--json"], &common[..]].concat(), b"").stdout), "[]\n", "{protocol}");
+        }
+    }
+}
+
+#[test]
 fn mdctl_says_by_its_status_that_no_broker_is_there() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let broker = format!("tcp://127.0.0.1:{port}");
@@ -305,46 +330,6 @@ fn mdctl_fails_fast_where_nobody_serves() {
 }
 
 #[test]
-fn mdctl_bench_measures_its_own_echo_worker_over_every_protocol() {
-    let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
-    for protocol in ["auto", "0.1", "0.2", "x1"] {
-        let arguments =
-            ["bench", broker.endpoint(), "--echo", "--duration", "0.2", "--outstanding", "8", "--timeout-ms", "20000"];
-        let output = mdctl(&[&arguments[..], &["--protocol", protocol, "--json"]].concat(), b"");
-        assert_eq!(output.status.code(), Some(0), "{protocol}: {}", text(&output.stderr));
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert!(told["answered"].as_u64().unwrap() > 0, "{told}");
-        assert_eq!(told["errors"], serde_json::json!({}));
-        assert_eq!(told["protocol"], if protocol == "auto" { "x1" } else { protocol });
-        assert!(told["latency_us"]["p99"].as_f64().unwrap() > 0.0, "{told}");
-    }
-}
-
-#[test]
-fn mdctl_bench_ends_on_a_signal_with_the_figures_so_far() {
-    let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
-    for signal in [SIGINT, SIGTERM] {
-        let before = broker.stats().unwrap().counters.answered;
-        let process = Command::new(env!("CARGO_BIN_EXE_mdctl"))
-            .args(["bench", broker.endpoint(), "--echo", "--duration", "3600", "--timeout-ms", "20000"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        while broker.stats().unwrap().counters.answered < before + 1000 {
-            thread::yield_now();
-        }
-        let kill = Command::new("kill").args([format!("-{signal}"), process.id().to_string()]).status();
-        assert!(kill.unwrap().success());
-        let output = process.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        assert!(text(&output.stdout).contains("latency p99"), "{}", text(&output.stdout));
-        // Nothing is drawn where there is no terminal.
-        assert_eq!(text(&output.stderr), "");
-    }
-}
-
-#[test]
 fn signals_end_an_mdctl_that_waits_and_a_broker_that_holds_its_request() {
     for signal in [SIGINT, SIGTERM] {
         let running = Running::start(&["--bind", "tcp://127.0.0.1:0"], 1);
@@ -365,44 +350,10 @@ fn signals_end_an_mdctl_that_waits_and_a_broker_that_holds_its_request() {
         while queued() < 2 {
             thread::yield_now();
         }
-        let kill = Command::new("kill").args([format!("-{signal}"), waiting.id().to_string()]).status();
-        assert!(kill.unwrap().success());
+        kill(signal, waiting.id());
         assert_eq!(waiting.wait().unwrap().signal(), Some(signal));
         assert_eq!(running.signal(signal).status.code(), Some(0));
         held.kill().unwrap();
         held.wait().unwrap();
     }
-}
-
-#[test]
-fn mdctl_bench_tells_failed_requests_and_wrong_arguments_by_its_status() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let nobody = format!("tcp://127.0.0.1:{port}");
-    let output = mdctl(&["bench", &nobody, "--timeout-ms", "100", "--retries", "1"], b"");
-    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
-    for wrong in [["--duration", "0"], ["--duration", "x"], ["--outstanding", "0"]] {
-        assert_eq!(mdctl(&[&["bench", &nobody], &wrong[..]].concat(), b"").status.code(), Some(2), "{wrong:?}");
-    }
-
-    let broker = Broker::start("tcp://127.0.0.1:0").unwrap();
-    let worker = Arc::new(Worker::connect(broker.endpoint(), "moody").unwrap());
-    let serving = thread::spawn({
-        let worker = worker.clone();
-        move || {
-            let mut answered = false;
-            for request in &*worker {
-                // The request that tries the way is answered, the measured ones are not.
-                if answered { request.fail(42, "not today") } else { request.reply("yes") }.unwrap();
-                answered = true;
-            }
-        }
-    });
-    let arguments = ["bench", broker.endpoint(), "moody", "--duration", "0.2", "--json", "--timeout-ms", "20000"];
-    let output = mdctl(&arguments, b"");
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(told["errors"]["ServiceError"].as_u64().unwrap() > 0, "{told}");
-    assert_eq!(told["answered"], 0);
-    worker.close();
-    serving.join().unwrap();
 }
