@@ -96,8 +96,8 @@ class Handler:
 
     def _stream(self, request: InHand) -> Body:
         for frame in request.body.frames:
-            request.partial(Body([frame]))
-        return Body([b"END"])
+            request.partial(Body([frame], request.body.properties))
+        return Body([b"END"], request.body.properties)
 
     def _fail(self, request: InHand) -> Body:
         raise Failed("ServiceError", self.options["text"], self.options["code"])
@@ -124,6 +124,8 @@ class Handler:
         return Body([json.dumps(told).encode()], request.body.properties)
 
     def _wait_cancel(self, request: InHand) -> Body:
+        if self.options.get("part_first"):
+            request.partial(request.body)
         self._holding()
         while not request.cancelled.wait(CANCEL_TICK_SECONDS) and not self.released.is_set():
             pass
@@ -172,13 +174,19 @@ class Agent:
         emit("reply", id=command["id"], **described(body))
 
     def stream(self, command: Command) -> None:
-        parts = []
+        client, parts = self.clients[command["client"]], []
 
         def on_part(body: Body) -> None:
             parts.append(body)
             emit("part", id=command["id"], **described(body))
+            if len(parts) == command.get("leave_after"):
+                client.cancel(command["id"])
 
-        self.clients[command["client"]].call(command, body_of(command), on_part)
+        try:
+            client.call(command, body_of(command), on_part)
+        except Failed as failed:
+            if failed.kind != "Cancelled" or len(parts) != command.get("leave_after"):
+                raise
         emit("end", id=command["id"], parts=len(parts))
 
     def cancel(self, command: Command) -> None:

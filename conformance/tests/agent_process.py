@@ -40,6 +40,12 @@ def flat(properties: Mapping[str, bytes]) -> list[str]:
     return [text for name, value in properties.items() for text in (name, base64.b64encode(value).decode())]
 
 
+def properties_of(event: dict[str, Any]) -> dict[str, bytes]:
+    """The properties of an event with a body, whatever their order."""
+    listed = event.get("properties", [])
+    return {name: base64.b64decode(value) for name, value in zip(listed[::2], listed[1::2], strict=True)}
+
+
 def frames_of(event: dict[str, Any]) -> list[bytes]:
     """The body of an event that shows it."""
     return [base64.b64decode(frame) for frame in event["body"]]

@@ -54,15 +54,15 @@ class Cells:
     def __init__(self, broker: BrokerProcess, agent_of: Callable[[AgentSpec, str], Agent]) -> None:
         self.broker = broker
         self.agent_of = agent_of
-        self._services: dict[tuple[str, str, str, str], str] = {}
+        self._services: dict[tuple[str, ...], str] = {}
         self._clients: dict[tuple[str, str, str], str] = {}
         self._started: list[tuple[Agent, str, dict[str, Any]]] = []
 
     def service(self, spec: AgentSpec, protocol: str, style: str, behaviour: str, **fields: Any) -> str:
         """A service with one worker of this language, which has the service's name."""
-        key = (spec.language, protocol, style, behaviour)
+        key = (spec.language, protocol, style, behaviour, *(f"{name}={value}" for name, value in fields.items()))
         if key not in self._services:
-            name = unique("-".join(key))
+            name = unique("-".join(key[:4]))
             agent = self.agent_of(spec, "worker")
             fields = {"worker": name, "service": name, "protocol": protocol, "style": style, "behaviour": behaviour, **fields}
             worker = start_worker(agent, self.broker, **fields)

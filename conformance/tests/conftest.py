@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ours: about promises that only our broker makes")
     config.addinivalue_line("markers", "our_worker: the worker does what a stranger's cannot, such as failing")
+    config.addinivalue_line("markers", "our_peers: no stranger takes part")
     config.addinivalue_line("markers", "mdpx: about what only MDPX has; for the agents that speak it, and our broker")
     config.addinivalue_line("markers", "each_once: pairs in which each language is a client once and a worker once")
     config.majordomo_seed = chosen_seed(config)  # type: ignore[attr-defined]
@@ -80,6 +81,8 @@ def chosen_pairs(metafunc: pytest.Metafunc, specs: list[AgentSpec]) -> list[tupl
     pairs = list(itertools.product(specs, specs))
     if any(not spec.stranger for spec in specs):
         pairs = [pair for pair in pairs if not all(spec.stranger for spec in pair)]
+    if metafunc.definition.get_closest_marker("our_peers"):
+        pairs = [pair for pair in pairs if not any(spec.stranger for spec in pair)]
     if metafunc.definition.get_closest_marker("our_worker"):
         pairs = [(client, worker) for client, worker in pairs if not worker.stranger]
     if metafunc.definition.get_closest_marker("each_once"):

@@ -13,6 +13,8 @@ from peers.x1 import X1Worker
 
 pytestmark = pytest.mark.mdpx
 STYLES = ("blocking", "async")
+# Languages whose blocking client has no word for leaving a stream.
+LEAVES_WITH_THE_NEXT_CALL = ("c", "cpp")
 
 
 def holds(report: list[dict[str, Any]], service: str) -> list[tuple[str, int]]:
@@ -40,6 +42,39 @@ def test_the_handler_sees_that_its_caller_has_given_up(
         worker.event("holding", worker=service)
         give_up(agent, request)
         worker.event("cancelled", worker=service)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_handler_sees_that_its_caller_has_given_a_stream_up_after_a_part(
+    cells: Cells, client_spec: AgentSpec, worker_spec: AgentSpec, style: str
+) -> None:
+    service = cells.service(worker_spec, "x1", style, "wait_cancel", part_first=True)
+    worker = cells.agent_of(worker_spec, "worker")
+    agent, client = cells.client(client_spec, "x1", "async")
+    request = agent.start("stream", client=client, service=service, **body_fields([b"a", b"part"]))
+    assert describes(agent.next_part(request), [b"a", b"part"])
+    worker.event("holding", worker=service)
+    give_up(agent, request)
+    worker.event("cancelled", worker=service)
+
+
+@pytest.mark.each_once
+@pytest.mark.parametrize("style", STYLES)
+def test_the_handler_sees_that_its_caller_has_left_a_stream_after_a_part(
+    cells: Cells, client_spec: AgentSpec, worker_spec: AgentSpec, style: str
+) -> None:
+    """Which is no error, and the client serves on."""
+    service = cells.service(worker_spec, "x1", style, "wait_cancel", part_first=True)
+    echo = cells.service(worker_spec, "x1", style, "echo")
+    worker = cells.agent_of(worker_spec, "worker")
+    agent, client = cells.client(client_spec, "x1", style)
+    parts, end = agent.finish(agent.start("stream", client=client, service=service, leave_after=1, **body_fields([b"part"])))
+    assert end["parts"] == len(parts) == 1 and describes(parts[0], [b"part"])
+    worker.event("holding", worker=service)
+    if client_spec.language in LEAVES_WITH_THE_NEXT_CALL and style == "blocking":
+        agent.do("request", client=client, service=echo, **body_fields([b"next"]))
+    worker.event("cancelled", worker=service)
+    assert describes(agent.do("request", client=client, service=echo, **body_fields([b"x"])), [b"x"])
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
-from agent_process import AgentSpec
+from agent_process import AgentError, AgentSpec, body_fields, describes
 from cells import Cells, open_client, start_worker, unique
-from conftest import Agents
+from conftest import KNOWN, Agents
 
 from peers.lines import Body
 from peers.x1 import Message, X1Worker
@@ -76,6 +77,54 @@ def test_a_cancelled_request_gives_its_credit_back(agents: Agents, client_spec: 
         assert request.service == b"second"
         broker.say(peer, "FINAL", "client", Body(request.body), number=request.number, sequence=0)
         agent.finish(second)
+        agent.do("close_client", client=client)
+
+
+@pytest.mark.parametrize("protocol", KNOWN)
+def test_a_client_whose_requests_may_not_wait_refuses_those_over_max_in_flight(
+    cells: Cells, our_spec: AgentSpec, protocol: str
+) -> None:
+    service = unique("full")
+    agent = cells.agent_of(our_spec, "client")
+    client = open_client(agent, cells.broker, protocol=protocol, style="async", max_in_flight=1, max_waiting=0)
+    with X1Worker(cells.broker.endpoint, service, capacity=2) as worker:
+        assert isinstance(worker, X1Worker)
+        for _ in range(2):
+            first = agent.start("request", client=client, service=service, **body_fields([b"first"]))
+            held = worker.recv_request()
+            with pytest.raises(AgentError) as caught:
+                agent.do("request", client=client, service=service, **body_fields([b"second"]))
+            assert (caught.value.kind, caught.value.number, caught.value.retryable) == ("QueueFull", 3, True)
+            worker.reply(held.delivery, held.body)
+            assert describes(agent.finish(first)[1], [b"first"])
+        agent.do("close_client", client=client)
+
+
+@pytest.mark.parametrize("protocol", KNOWN)
+def test_a_client_lets_max_waiting_requests_wait_for_their_turn(cells: Cells, our_spec: AgentSpec, protocol: str) -> None:
+    service = unique("waiting")
+    agent = cells.agent_of(our_spec, "client")
+    client = open_client(agent, cells.broker, protocol=protocol, style="async", max_in_flight=1, max_waiting=1)
+    with X1Worker(cells.broker.endpoint, service, capacity=3) as worker, ThreadPoolExecutor() as pool:
+        assert isinstance(worker, X1Worker)
+        first = agent.start("request", client=client, service=service, **body_fields([b"first"]))
+        held = worker.recv_request()
+        # Two commands run beside each other: either request may be the one that found room.
+        bodies = {
+            pool.submit(agent.finish, agent.start("request", client=client, service=service, **body_fields([body]))): body
+            for body in (b"second", b"third")
+        }
+        refused = next(as_completed(bodies))
+        with pytest.raises(AgentError) as caught:
+            refused.result()
+        assert (caught.value.kind, caught.value.number) == ("QueueFull", 3)
+        del bodies[refused]
+        assert not worker.socket.poll(GRACE_MS), "more than one in flight"
+        worker.reply(held.delivery, held.body)
+        assert describes(agent.finish(first)[1], [b"first"])
+        [(waiting, body)] = bodies.items()
+        assert worker.echo_one() == [body]
+        assert describes(waiting.result()[1], [body])
         agent.do("close_client", client=client)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from agent_process import Agent, AgentError, AgentSpec, Unsupported, body_fields, describes, made_frame
+from agent_process import Agent, AgentError, AgentSpec, Unsupported, body_fields, describes, made_frame, properties_of
 from broker_process import BrokerCommand, BrokerProcess
 from cells import Cells, open_client, start_worker, unique
 from conftest import Agents
@@ -14,6 +14,7 @@ from conftest import Agents
 EVERY_PROTOCOL = True
 STYLES = ("blocking", "async")
 ERROR_FRAME = b"MAJORDOMO-ERROR"
+PROPERTIES = {"content-type": b"text/plain", "x-part": bytes(range(256)), "x-empty": b""}
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -76,13 +77,16 @@ def test_a_stream_arrives_in_order(
         reply = agent.do("request", client=client, service=service, **body_fields(body))
         assert describes(reply, [*body, b"END"])
         return
+    # Which only MDPX has; the handler gives them to every part.
+    properties = PROPERTIES if protocol == "x1" else {}
     try:
-        parts, end = agent.finish(agent.start("stream", client=client, service=service, **body_fields(body)))
+        parts, end = agent.finish(agent.start("stream", client=client, service=service, **body_fields(body, properties)))
     except Unsupported:
         pytest.skip(f"{client_spec.language} has no {style} stream")
     assert end["parts"] == len(parts) == 5
     for part, frame in zip(parts, [*body, b"END"], strict=True):
         assert describes(part, [frame])
+        assert properties_of(part) == properties
 
 
 @pytest.mark.our_worker

@@ -89,14 +89,28 @@ static void name (worker_t *worker, const in_hand_t *in_hand, mdmsg_t *body)
     reply (in_hand, one_frame (worker->name));
 }
 
+static void copy_properties (mdmsg_t *to, mdmsg_t *from)
+{
+    for (size_t i = 0; i < mdmsg_properties (from); i++) {
+        const char *name = NULL;
+        const void *data = NULL;
+        size_t size = 0;
+        mdmsg_property_at (from, i, &name, &data, &size);
+        mdmsg_set_property (to, name, data, size);
+    }
+}
+
 static void stream (worker_t *worker, const in_hand_t *in_hand, mdmsg_t *body)
 {
     (void) worker;
-    mdmsg_t *frame;
-    while ((frame = mdmsg_pop (body)) != NULL)
+    mdmsg_t *frame, *last = one_frame ("END");
+    while ((frame = mdmsg_pop (body)) != NULL) {
+        copy_properties (frame, body);
         partial (in_hand, frame);
+    }
+    copy_properties (last, body);
     mdmsg_destroy (&body);
-    reply (in_hand, one_frame ("END"));
+    reply (in_hand, last);
 }
 
 static void fail_as_told (worker_t *worker, const in_hand_t *in_hand, mdmsg_t *body)
@@ -160,7 +174,10 @@ static void describe (worker_t *worker, const in_hand_t *in_hand, mdmsg_t *body)
 static void wait_cancel (worker_t *worker, const in_hand_t *in_hand, mdmsg_t *body)
 {
     const struct timespec pause = {0, 5000000};
-    mdmsg_destroy (&body);
+    if (worker->part_first)
+        partial (in_hand, body);
+    else
+        mdmsg_destroy (&body);
     pthread_mutex_lock (&worker->lock);
     line_t line = line_start ("holding", -1);
     line_text (&line, "worker", worker->name);

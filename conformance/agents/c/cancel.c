@@ -64,10 +64,10 @@ void progress_end (const command_t *command)
     free (progress);
 }
 
-void client_cancel (const command_t *command)
+int progress_cancel (long id)
 {
     pthread_mutex_lock (&progress_lock);
-    progress_t *progress = *progress_of (command_number (command, "request", 0));
+    progress_t *progress = *progress_of (id);
     if (progress) {
         progress->cancelled = 1;
         /* One whose outcome has just come is no ticket any more. */
@@ -75,7 +75,12 @@ void client_cancel (const command_t *command)
             mdcli_async_cancel (progress->client->async, progress->ticket);
     }
     pthread_mutex_unlock (&progress_lock);
-    if (progress)
+    return progress != NULL;
+}
+
+void client_cancel (const command_t *command)
+{
+    if (progress_cancel (command_number (command, "request", 0)))
         say_ok (command);
     else
         say_failed (command, "unsupported");

@@ -197,7 +197,9 @@ static void stream_blocking (client_t *client, const command_t *command, mdmsg_t
         while ((part = mdcli_next (client->blocking)) != NULL) {
             body_event ("part", command_number (command, "id", -1), part);
             mdmsg_destroy (&part);
-            parts++;
+            /* What is left of it is given up by the client's next call. */
+            if (++parts == (unsigned long) command_number (command, "leave_after", 0))
+                break;
         }
     mdmsg_destroy (&body);
     if (mdcli_errno (client->blocking) == MD_OK)
@@ -208,21 +210,25 @@ static void stream_blocking (client_t *client, const command_t *command, mdmsg_t
 
 static void stream_async (client_t *client, const command_t *command, mdmsg_t *body)
 {
+    const long id = command_number (command, "id", -1);
+    const unsigned long leave_after = (unsigned long) command_number (command, "leave_after", 0);
     mailbox_t mailbox;
     mailbox_init (&mailbox);
-    int more = shared_send (client, command, body, 1, 0, &mailbox);
+    int more = shared_send (client, command, body, 1, 0, &mailbox), left = 0;
     if (!more)
         say_error (command);
     for (unsigned long parts = 1; more; parts++) {
         outcome_t *outcome = mailbox_take (client, &mailbox);
         more = outcome->more;
-        if (outcome->reply) {
-            body_event ("part", command_number (command, "id", -1), outcome->reply);
-            if (!more)
-                end_stream (command, parts);
-        }
-        else
+        if (!left && outcome->reply)
+            body_event ("part", id, outcome->reply);
+        else if (!left)
             say_outcome (command, outcome);
+        if (!more && (left || outcome->reply))
+            end_stream (command, left ? leave_after : parts);
+        left = left || parts == leave_after;
+        if (parts == leave_after)
+            progress_cancel (id);
         outcome_free (outcome);
     }
     pthread_cond_destroy (&mailbox.arrived);

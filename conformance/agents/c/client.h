@@ -51,6 +51,8 @@ client_t *client_of (const command_t *command);
 /* The request or stream of a command of an asynchronous client is under way, or has ended. */
 void progress_sent (const command_t *command, client_t *client, int64_t ticket);
 void progress_end (const command_t *command);
+/* Gives up the request or stream of the command with this id; whether there is one. */
+int progress_cancel (long id);
 
 /* The receiver of an asynchronous client. */
 void *shared_receive (void *client);

@@ -189,6 +189,7 @@ void worker_start (const command_t *command)
     worker->spin_ms = (unsigned long) command_number (command, "spin_ms", 0);
     worker->succeed_at = command_number (command, "succeed_at", 2);
     worker->pause_ms = command_number (command, "pause_ms", 0);
+    worker->part_first = command_number (command, "part_first", 0);
     worker->behaviour = behaviour;
     worker->concurrency = concurrency;
     pthread_mutex_init (&worker->lock, NULL);

@@ -28,7 +28,7 @@ struct worker {
     worker_t *next;
     char name[64], text[256];
     unsigned long code, spin_ms;
-    long succeed_at, pause_ms;
+    long succeed_at, pause_ms, part_first;
     behaviour_t behaviour;
     mdwrk_async_t *async;
     server_t servers[MOST_HANDS];

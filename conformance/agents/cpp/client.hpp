@@ -121,7 +121,9 @@ public:
         long parts = 0;
         for (majordomo::message &part : client_.stream (command.text ("service"), body::of (command))) {
             body::send ("part", command.id (), part);
-            ++parts;
+            // What is left of it is given up by the client's next call.
+            if (++parts == command.number ("leave_after", 0))
+                break;
         }
         event ("end", command.id ()).field ("parts", parts).send ();
     }
@@ -186,13 +188,18 @@ public:
         const ending at_the_end {*this, command.id ()};
         mailbox box;
         send (command, body::of (command), box, true);
-        bool more = true;
+        const long leave_after = command.number ("leave_after", 0);
+        bool more = true, left = false;
         for (long parts = 1; more; ++parts) {
             auto outcome = take (box);
-            body::send ("part", command.id (), outcome.value ());
             more = outcome.more;
+            if (!left)
+                body::send ("part", command.id (), outcome.value ());
             if (!more)
-                event ("end", command.id ()).field ("parts", parts).send ();
+                event ("end", command.id ()).field ("parts", left ? leave_after : parts).send ();
+            left = left || parts == leave_after;
+            if (parts == leave_after)
+                cancel (command.id ());
         }
     }
     void request_many (const command &command) override

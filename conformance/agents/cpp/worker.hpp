@@ -109,8 +109,8 @@ private:
         if (name == "stream")
             return [] (const message &request, const in_hand &hand) {
                 for (std::string_view frame : request)
-                    hand.partial (frame);
-                return message ("END");
+                    hand.partial (with_properties_of (request, frame));
+                return with_properties_of (request, "END");
             };
         if (name == "fail")
             return [this] (const message &, const in_hand &) -> message {
@@ -136,7 +136,7 @@ private:
         if (name == "describe")
             return [] (const message &request, const in_hand &hand) { return described (request, hand); };
         if (name == "wait_cancel")
-            return [this] (const message &, const in_hand &hand) { return wait_cancel (hand); };
+            return [this] (const message &request, const in_hand &hand) { return wait_cancel (request, hand); };
         if (name == "retry")
             return [this] (const message &request, const in_hand &hand) {
                 if (hand.attempt () < command_.number ("succeed_at", 2))
@@ -157,15 +157,23 @@ private:
     static majordomo::message described (const majordomo::message &request, const in_hand &hand)
     {
         const auto remaining = hand.remaining ().value_or (majordomo::milliseconds (-1));
-        majordomo::message reply ("{\"attempt\":" + std::to_string (hand.attempt ()) + ",\"remaining_ms\":"
-                                  + std::to_string (remaining.count ()) + ",\"properties\":" + body::flat (request) + '}');
-        for (const auto &[name, value] : request.properties ())
-            reply.set_property (name, value);
-        return reply;
+        return with_properties_of (request, "{\"attempt\":" + std::to_string (hand.attempt ()) + ",\"remaining_ms\":"
+                                                + std::to_string (remaining.count ())
+                                                + ",\"properties\":" + body::flat (request) + '}');
     }
 
-    majordomo::message wait_cancel (const in_hand &hand)
+    static majordomo::message with_properties_of (const majordomo::message &request, std::string_view frame)
     {
+        majordomo::message answer (frame);
+        for (const auto &[name, value] : request.properties ())
+            answer.set_property (name, value);
+        return answer;
+    }
+
+    majordomo::message wait_cancel (const majordomo::message &request, const in_hand &hand)
+    {
+        if (command_.number ("part_first", 0))
+            hand.partial (request.clone ());
         event ("holding").field ("worker", command_.text ("worker")).field ("handled", handled_).send ();
         std::unique_lock<std::mutex> lock (lock_);
         // It is released when the agent ends.

@@ -87,8 +87,7 @@ function startWorker(command) {
     reverse: (request) => [...request.body].reverse(),
     name: () => command.worker,
     stream: function* (request) {
-      for (const frame of request.body) yield frame;
-      yield 'END';
+      for (const frame of [...request.body, 'END']) yield new Message(frame, { properties: request.properties });
     },
     fail: () => {
       throw new ServiceError(command.code, command.text);
@@ -113,6 +112,7 @@ function startWorker(command) {
         if (signal.aborted) resolve();
         else signal.addEventListener('abort', resolve, { once: true });
       });
+      if (command.part_first) request.partial(request.body);
       say({ event: 'holding', worker: command.worker, handled: state.handled });
       await cancelled;
       say({ event: 'cancelled', worker: command.worker });
@@ -195,6 +195,7 @@ const commands = {
       for await (const part of client.stream(command.service, body(command), given)) {
         parts += 1;
         say({ event: 'part', id: command.id, ...described(part) });
+        if (parts === command.leave_after) break;
       }
     });
     return { event: 'end', parts };

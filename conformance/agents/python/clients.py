@@ -77,6 +77,8 @@ class BlockingClient:
         for part in self.client.stream(command["service"], body_of(command), **request_options(command)):
             OUT.body("part", command, part)
             parts += 1
+            if parts == command.get("leave_after"):
+                break
         OUT.event("end", id=command["id"], parts=parts)
 
     def request_many(self, command: Command) -> None:
@@ -141,6 +143,8 @@ class AsyncClient:
         async for part in self.client.stream(command["service"], body_of(command), **request_options(command)):
             OUT.body("part", command, part)
             parts += 1
+            if parts == command.get("leave_after"):
+                break
         OUT.event("end", id=command["id"], parts=parts)
 
     def request_many(self, command: Command) -> None:

@@ -52,8 +52,8 @@ class Behaviour:
         return str(self.command["worker"])
 
     def stream(self, request: majordomo.Request) -> Any:
-        yield from request.body
-        yield b"END"
+        for frame in (*request.body, b"END"):
+            yield majordomo.Message(frame, properties=request.properties)
 
     def fail(self, request: majordomo.Request) -> None:
         raise majordomo.ServiceError(self.command["code"], self.command["text"])
@@ -79,10 +79,15 @@ class Behaviour:
         return majordomo.Message(json.dumps(told), properties=request.properties)
 
     def wait_cancel(self, request: majordomo.Request) -> Any:
-        OUT.event("holding", worker=self.command["worker"], handled=self.handled)
+        self._tell_holding(request)
         request.wait_cancelled()
         OUT.event("cancelled", worker=self.command["worker"])
         return request.body
+
+    def _tell_holding(self, request: majordomo.Request) -> None:
+        if self.command.get("part_first"):
+            request.partial(request.body)
+        OUT.event("holding", worker=self.command["worker"], handled=self.handled)
 
     def witness(self, request: majordomo.Request) -> Any:
         self._tell_running(request)
@@ -159,9 +164,8 @@ class AsyncBehaviour(Behaviour):
         return request.body
 
     async def stream(self, request: majordomo.Request) -> Any:
-        for frame in request.body:
-            yield frame
-        yield b"END"
+        for part in super().stream(request):
+            yield part
 
     async def fail(self, request: majordomo.Request) -> None:  # type: ignore[override]
         super().fail(request)
@@ -177,7 +181,7 @@ class AsyncBehaviour(Behaviour):
         return request.body
 
     async def wait_cancel(self, request: majordomo.Request) -> Any:
-        OUT.event("holding", worker=self.command["worker"], handled=self.handled)
+        self._tell_holding(request)
         try:
             await asyncio.get_running_loop().create_future()
         finally:

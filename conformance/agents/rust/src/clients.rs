@@ -85,20 +85,26 @@ impl Clients {
     pub(crate) fn stream(&self, command: &Command, cancellable: Cancellable) -> Result<Closing, Problem> {
         let (service, options, body) = (command.text("service")?, request_options(command), command.body()?);
         let mut parts = 0;
+        // Whether the caller leaves the stream with this part.
         let mut part = |body: &Message| {
             parts += 1;
             emit(&describe(json!({ "event": "part", "id": command.id() }), body));
+            command.number("leave_after") == Some(parts)
         };
         match self.named.get(command.text("client")?)? {
             Either::Blocking(client) => {
                 for found in client.stream_with(service, body, &options)? {
-                    part(&found?);
+                    if part(&found?) {
+                        break;
+                    }
                 }
             }
             Either::Async(client) => {
                 let mut stream = Abortable::new(client.stream_with(service, body, &options), cancellable.0);
                 while let Some(found) = block_on(stream.next()) {
-                    part(&found?);
+                    if part(&found?) {
+                        break;
+                    }
                 }
                 if stream.is_aborted() {
                     return Err(cancelled().into());

@@ -124,7 +124,7 @@ enum Behaviour {
     Hold,
     Spin(Duration),
     Describe,
-    WaitCancel,
+    WaitCancel { part_first: bool },
     Retry { succeed_at: u32 },
     Witness { pause: Duration },
 }
@@ -143,7 +143,7 @@ impl Handler {
             "hold" => Behaviour::Hold,
             "spin" => Behaviour::Spin(command.millis("spin_ms").unwrap_or_default()),
             "describe" => Behaviour::Describe,
-            "wait_cancel" => Behaviour::WaitCancel,
+            "wait_cancel" => Behaviour::WaitCancel { part_first: command.flag("part_first") },
             "retry" => Behaviour::Retry { succeed_at: command.count("succeed_at").unwrap_or(2) },
             "witness" => Behaviour::Witness { pause: command.millis("pause_ms").unwrap_or_default() },
             other => return Err(Problem::Failed(format!("no behaviour {other:?}"))),
@@ -166,10 +166,11 @@ impl Handler {
             Behaviour::Reverse => request.reply(body.frames().iter().rev().cloned().collect::<Message>()),
             Behaviour::Name => request.reply(self.worker.as_str()),
             Behaviour::Stream => {
+                let part = |body: Message| body.with_properties(request.properties().clone());
                 for frame in body.frames() {
-                    request.partial(frame.clone())?;
+                    request.partial(part(frame.clone().into()))?;
                 }
-                request.reply("END")
+                request.reply(part("END".into()))
             }
             Behaviour::Fail { code, text } => request.fail(*code, text),
             Behaviour::Hold => {
@@ -192,7 +193,10 @@ impl Handler {
                 });
                 request.reply(Message::from(text.to_string()).with_properties(properties.clone()))
             }
-            Behaviour::WaitCancel => {
+            Behaviour::WaitCancel { part_first } => {
+                if *part_first {
+                    request.partial(body.clone())?;
+                }
                 emit(&json!({ "event": "holding", "worker": self.worker, "handled": handled }));
                 let token = request.cancel_token();
                 // The gate opens when the agent ends.
