@@ -13,8 +13,6 @@ use super::{Answer, RequestKey};
 
 /// What an outcome takes besides its bytes and those of its key.
 const COST: usize = 256;
-/// What a frame takes besides its bytes.
-const FRAME_COST: usize = 32;
 
 /// What a repeat is known by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -160,9 +158,7 @@ impl Outcomes {
 
 fn size(answer: &Answer) -> usize {
     match answer {
-        Answer::Partial(body) | Answer::Final(body) => {
-            body.byte_len() + body.properties().block().len() + body.len() * FRAME_COST
-        }
+        Answer::Partial(body) | Answer::Final(body) => body.cost(),
         Answer::Failure(failure) => failure.text.len(),
         Answer::Cancelled => 0,
     }
@@ -209,7 +205,7 @@ mod tests {
     #[test]
     fn the_bytes_are_bounded_and_counted_back() {
         let now = Instant::now();
-        let one = COST + 1 + FRAME_COST + 1000;
+        let one = COST + 1 + size(&reply(1000));
         let mut outcomes = outcomes(100, 2 * one);
         for name in ["a", "b", "c", "c"] {
             outcomes.keep(now, key(name), reply(1000));
