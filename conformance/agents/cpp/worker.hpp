@@ -71,7 +71,9 @@ public:
         for (auto &worker : blocking_)
             worker->drain ();
         for (std::thread &thread : threads_)
-            thread.join ();
+            // The end of the agent may come right behind the worker's own.
+            if (thread.joinable ())
+                thread.join ();
     }
 
 private:
