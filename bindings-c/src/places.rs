@@ -5,21 +5,19 @@
 //! that C has given by the same with [`BUSY`]. So a call costs one atomic exchange and no allocation, and a token that is
 //! stale or made up finds another word. Empty places wait in a small stock of each thread, the others in one for all.
 
-use std::cell::{RefCell, UnsafeCell};
-use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod place;
+
+use std::cell::RefCell;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use majordomo::Result;
 
+pub(crate) use self::place::Held;
+use self::place::{Place, Refusal, place_of};
 use crate::message::{Body, mdmsg_t};
 use crate::registry::{self, Handle, PLACE_BITS, TAG_BITS};
 
-/// In the word of a place while a call is in it. No tag has this bit.
-const BUSY: usize = 1 << (TAG_BITS - 1);
-const TAG_MASK: usize = (1 << TAG_BITS) - 1;
-/// One use of a place, in its word.
-const USE: usize = 1 << (PLACE_BITS + TAG_BITS);
 /// Places are made so many at a time.
 const CHUNK_BITS: u32 = 10;
 const CHUNK: usize = 1 << CHUNK_BITS;
@@ -27,18 +25,7 @@ const CHUNK_COUNT: usize = 1 << (PLACE_BITS - CHUNK_BITS);
 /// Empty places that a thread keeps.
 const STOCK: usize = 64;
 
-/// One cache line.
-#[repr(align(64))]
-struct Place {
-    /// The token of its message, with [`BUSY`] during a call; without a message the last token without its tag.
-    word: AtomicUsize,
-    body: UnsafeCell<Body>,
-}
-
 const _: () = assert!(size_of::<Place>() == 64, "a message has outgrown its cache line");
-
-// SAFETY: the body belongs to the thread that has put BUSY into the word, or has taken the empty place out of a stock.
-unsafe impl Sync for Place {}
 
 static CHUNKS: [OnceLock<Box<[Place]>>; CHUNK_COUNT] = [const { OnceLock::new() }; CHUNK_COUNT];
 
@@ -61,21 +48,13 @@ thread_local! {
     static OWN: RefCell<Stock> = const { RefCell::new(Stock { places: [0; STOCK], count: 0 }) };
 }
 
-/// A message that a call has to itself.
-pub(crate) struct Held {
-    place: &'static Place,
-    token: usize,
-}
-
 /// A handle of `body`.
 pub(crate) fn insert(body: Body) -> *mut mdmsg_t {
     // A thread that is being torn down has no stock any more.
     let at = OWN.try_with(|own| own.borrow_mut().take()).unwrap_or_else(|_| common().take());
     let Some(place) = find(at) else { out_of_places() };
-    // SAFETY: the place was in a stock: nobody else uses it, no token leads to it, and what is in it holds nothing.
-    unsafe { place.body.get().write(body) };
-    let token = (place.word.load(Ordering::Relaxed) + USE) | Body::TAG;
-    place.word.store(token, Ordering::Release);
+    // SAFETY: it was in a stock.
+    let token = unsafe { place.fill(Body::TAG, body) };
     std::ptr::without_provenance_mut(token)
 }
 
@@ -86,69 +65,27 @@ pub(crate) fn insert(body: Body) -> *mut mdmsg_t {
 pub(crate) fn hold(message: *mut mdmsg_t) -> Result<Held> {
     let token = registry::check::<Body>(message)?;
     let place = find(place_of(token)).ok_or_else(registry::destroyed::<Body>)?;
-    match place.word.compare_exchange(token, token | BUSY, Ordering::Acquire, Ordering::Relaxed) {
-        Ok(_) => Ok(Held { place, token }),
-        Err(word) if word == token | BUSY => Err(registry::busy::<Body>()),
-        Err(_) => Err(registry::destroyed::<Body>()),
-    }
+    place.hold(token).map_err(|refusal| match refusal {
+        Refusal::Busy => registry::busy::<Body>(),
+        Refusal::Gone => registry::destroyed::<Body>(),
+    })
 }
 
 /// Whether this is the token of a message.
 pub(crate) fn has(token: usize) -> bool {
-    find(place_of(token)).is_some_and(|place| place.word.load(Ordering::Relaxed) & !BUSY == token)
+    find(place_of(token)).is_some_and(|place| place.has(token))
 }
 
 /// How many messages there are.
 pub(crate) fn live() -> usize {
     let made = common().made;
-    let words = (0..made).filter_map(find).map(|place| place.word.load(Ordering::Relaxed));
-    words.filter(|word| word & TAG_MASK != 0).count()
+    (0..made).filter_map(find).filter(|place| place.is_live()).count()
 }
 
 /// The stock of all threads, locked.
 pub(crate) fn common() -> MutexGuard<'static, Common> {
     // Nothing panics between two changes of it.
     COMMON.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Held {
-    /// Takes the message out of its place; the handle is gone.
-    pub(crate) fn take(mut self) -> Body {
-        let body = std::mem::take(&mut *self);
-        self.place.word.store(self.token & !TAG_MASK, Ordering::Release);
-        // A place whose numbers are used up stays empty.
-        if self.token < usize::MAX - USE {
-            let at = place_of(self.token);
-            let kept = OWN.try_with(|own| own.borrow_mut().put(at));
-            if kept.is_err() {
-                common().empty.push(at);
-            }
-        }
-        std::mem::forget(self);
-        body
-    }
-}
-
-impl Deref for Held {
-    type Target = Body;
-
-    fn deref(&self) -> &Body {
-        // SAFETY: this call has put BUSY into the word.
-        unsafe { &*self.place.body.get() }
-    }
-}
-
-impl DerefMut for Held {
-    fn deref_mut(&mut self) -> &mut Body {
-        // SAFETY: this call has put BUSY into the word, and `self` is borrowed alone.
-        unsafe { &mut *self.place.body.get() }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.place.word.store(self.token, Ordering::Release);
-    }
 }
 
 impl Common {
@@ -160,8 +97,7 @@ impl Common {
         let Some(chunk) = CHUNKS.get(at >> CHUNK_BITS) else { out_of_places() };
         chunk.get_or_init(|| {
             registry::notice_forks();
-            let place = |at: usize| Place { word: AtomicUsize::new(at << TAG_BITS), body: UnsafeCell::default() };
-            (at..at + CHUNK).map(place).collect()
+            (at..at + CHUNK).map(Place::new).collect()
         });
         self.made += 1;
         at
@@ -197,8 +133,12 @@ impl Drop for Stock {
     }
 }
 
-fn place_of(token: usize) -> usize {
-    (token >> TAG_BITS) & ((1 << PLACE_BITS) - 1)
+/// A place is empty again.
+fn give_back(at: usize) {
+    let kept = OWN.try_with(|own| own.borrow_mut().put(at));
+    if kept.is_err() {
+        common().empty.push(at);
+    }
 }
 
 fn find(at: usize) -> Option<&'static Place> {
@@ -214,7 +154,8 @@ fn out_of_places() -> ! {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests may panic")]
 mod tests {
-    use std::sync::{Barrier, mpsc};
+    use std::sync::atomic::Ordering;
+    use std::sync::mpsc;
     use std::thread;
 
     use majordomo::{ErrorKind, Message};
@@ -230,27 +171,44 @@ mod tests {
     }
 
     fn take(token: usize) -> Result<Message> {
-        Ok(Message::from(held(token)?.take()))
+        let held = held(token)?;
+        // Others come meanwhile.
+        thread::yield_now();
+        Ok(Message::from(held.take()))
     }
 
     #[test]
     fn of_many_threads_that_want_a_message_one_gets_it() {
         const THREADS: usize = 4;
-        for round in 0..500 {
-            let token = give(format!("message {round}"));
-            let start = Barrier::new(THREADS);
-            let got: Vec<_> = thread::scope(|scope| {
-                let begin = || scope.spawn(|| (start.wait(), take(token)).1);
-                let threads: Vec<_> = (0..THREADS).map(|_| begin()).collect();
-                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-            });
-            let (taken, refused): (Vec<_>, Vec<_>) = got.into_iter().partition(Result::is_ok);
-            assert_eq!(taken.len(), 1, "round {round}");
-            assert_eq!(taken[0].as_ref().unwrap()[0], *format!("message {round}").as_bytes());
-            for refusal in refused {
-                assert!(matches!(refusal.unwrap_err().kind(), ErrorKind::Busy | ErrorKind::Closed), "round {round}");
+        const MESSAGES: usize = 500;
+        let made = AtomicUsize::new(0);
+        let next = || match made.fetch_add(1, Ordering::Relaxed) {
+            number if number < MESSAGES => give(number.to_string()),
+            _ => 0,
+        };
+        // What they all want at any moment: who gets it puts the next one there.
+        let wanted = AtomicUsize::new(next());
+        let get = || {
+            let mut got = Vec::new();
+            loop {
+                match wanted.load(Ordering::Acquire) {
+                    0 => return got,
+                    token => match take(token) {
+                        Ok(message) => {
+                            got.push(message);
+                            wanted.store(next(), Ordering::Release);
+                        }
+                        Err(refusal) => assert!(matches!(refusal.kind(), ErrorKind::Busy | ErrorKind::Closed)),
+                    },
+                }
             }
-        }
+        };
+        let mut got: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(get)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        got.sort_by_key(|message| std::str::from_utf8(&message[0]).unwrap().parse::<usize>().unwrap());
+        assert!(got.into_iter().eq((0..MESSAGES).map(|number| Message::from(number.to_string()))), "each once");
     }
 
     #[test]
