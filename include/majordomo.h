@@ -25,8 +25,8 @@
  * - Arguments: NULL is an error (MD_EINVAL), never a crash. So is a handle of another type; a handle that has been
  *   destroyed is MD_ECLOSED. Handles are not addresses and must not be dereferenced.
  * - Text is UTF-8 and ends with a NUL. Times are whole milliseconds.
- * - Threads: a handle serves one call at a time, and a second thread gets MD_EBUSY, but for the mdcli_async, mdwrk_async
- *   and mdreq functions, which any number of threads may call at once.
+ * - Threads: a handle serves one call at a time, and a second thread gets MD_EBUSY, but for the mdcli_async, mdwrk_async,
+ *   mdreq and mdopt functions, which any number of threads may call at once.
  * - Signals: a blocking call ends with MD_ECANCELLED when its thread handles a signal. No handler is installed.
  * - fork: messages work on in the child; every other handle made before is MD_ECLOSED there, and can only be destroyed.
  */
@@ -107,6 +107,13 @@ typedef struct mdcli_t mdcli_t;
  * MD_EBUSY. A message may go from thread to thread, and survives a fork.
  */
 typedef struct mdmsg_t mdmsg_t;
+
+/**
+ * Options of requests, for the functions ..._with: what is set here counts for these requests in place of their client's
+ * option, what is not set is the client's. Threads: any number may use them at once. Options made before a fork are
+ * MD_ECLOSED in the child.
+ */
+typedef struct mdopt_t mdopt_t;
 
 /**
  * A request in hand of a mdwrk_async_t. Threads: any, also another than the one that received it; it may outlive its
@@ -212,8 +219,8 @@ const char *md_libzmq_version(void);
 int md_libzmq_has(const char *capability);
 
 /**
- * How many handles (messages, clients, workers, requests, brokers) exist in this process: what has been made and not
- * destroyed. A program that leaks nothing ends with 0. Threads: any.
+ * How many handles (messages, options, clients, workers, requests, brokers) exist in this process: what has been made and
+ * not destroyed. A program that leaks nothing ends with 0. Threads: any.
  */
 size_t md_handles(void);
 
@@ -392,6 +399,50 @@ void mdmsg_dump(mdmsg_t *self);
 void mdmsg_print(mdmsg_t *self);
 
 /**
+ * Makes options of requests, none of them set. Result: the options, or NULL on failure. Ownership: the caller's, until
+ * mdopt_destroy. They may serve any number of requests of any clients.
+ */
+mdopt_t *mdopt_new(void);
+
+/**
+ * Destroys *self_p and sets it to NULL; requests that were sent with them go on as they are. Ownership: takes *self_p.
+ * Does nothing if *self_p is NULL already; NULL for self_p itself sets md_errno to MD_EINVAL.
+ */
+void mdopt_destroy(mdopt_t **self_p);
+
+/**
+ * Sets how long one attempt may take, in milliseconds: at least 1. Result: 0, or -1 on failure (NULL and other values
+ * are MD_EINVAL).
+ */
+int mdopt_set_timeout(mdopt_t *self, int timeout_ms);
+
+/**
+ * Sets how often the request is sent at most, the first time included: at least 1. Result: 0, or -1 on failure (NULL and
+ * other values are MD_EINVAL).
+ */
+int mdopt_set_retries(mdopt_t *self,
+                      int retries);
+
+/**
+ * Sets how long the whole request may take, in milliseconds; 0 is timeout times retries. Result: 0, or -1 on failure
+ * (NULL and other values are MD_EINVAL).
+ */
+int mdopt_set_deadline(mdopt_t *self, int deadline_ms);
+
+/**
+ * Sets how often the request is handed to a worker at most: 1 to 65535; 0 leaves it to the broker. A request of one
+ * attempt never runs twice: where it may have run, it fails with MD_EWORKERLOST. Result: 0, or -1 on failure (NULL and
+ * other values are MD_EINVAL).
+ */
+int mdopt_set_max_attempts(mdopt_t *self, int attempts);
+
+/**
+ * Sets whether the request fails with MD_ENOWORKER at once where its service has no worker: 1 yes; 0 no: it waits for
+ * one. MDPX only. Result: 0, or -1 on failure (NULL is MD_EINVAL).
+ */
+int mdopt_set_fail_fast(mdopt_t *self, int fail_fast);
+
+/**
  * Makes a client of the broker at an endpoint such as "tcp://127.0.0.1:5555"; several endpoints are separated by
  * commas, and the next one is tried when the current one is silent. It connects with its first request. verbose, if not
  * 0, logs to standard error. Result: the client, or NULL on failure (md_errno tells why; NULL is MD_EINVAL). Ownership:
@@ -469,18 +520,34 @@ int mdcli_set_event_handler(mdcli_t *self, md_event_handler_t handler, void *arg
  * where the connection was lost). Result: the reply, or NULL on failure; mdcli_errno tells why: MD_ETIMEOUT when none came
  * in time, MD_ESERVICE when the handler failed, MD_EUNREACHABLE without a broker, MD_ETOOLARGE; over MDPX also
  * MD_ENOWORKER (see mdcli_set_fail_fast), MD_EQUEUEFULL, MD_EEXPIRED, MD_EWORKERLOST, MD_EATTEMPTS, as the broker says. A
- * signal that the calling thread handles meanwhile ends the call with MD_ECANCELLED. Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a
- * client that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone); the reply is the caller's.
+ * signal that the calling thread handles meanwhile ends the call with MD_ECANCELLED. Ownership: takes *request_p and sets
+ * it to NULL, whether the call succeeds or not (only a message or a client that cannot be used at all, NULL included, is
+ * MD_EINVAL or MD_EBUSY and left alone); the reply is the caller's. What is left of a stream is given up.
  */
 mdmsg_t *mdcli_send(mdcli_t *self,
                     const char *service,
                     mdmsg_t **request_p);
 
 /**
- * Sends *request_p to a service whose answer comes in parts (MDPX or 0.2); mdcli_next gives them. Result: 0, or -1 on
- * failure; mdcli_errno tells why. Ownership: as mdcli_send. What is left of an earlier stream is given up.
+ * As mdcli_send, with options of this request in place of the client's; NULL for options chooses none. Result,
+ * ownership: as mdcli_send; the options stay the caller's.
  */
-int mdcli_stream(mdcli_t *self, const char *service, mdmsg_t **request_p);
+mdmsg_t *mdcli_send_with(mdcli_t *self, const char *service, mdmsg_t **request_p, mdopt_t *options);
+
+/**
+ * Sends *request_p to a service whose answer comes in parts (MDPX or 0.2); mdcli_next gives them, mdcli_cancel gives up
+ * what is left. Result: 0, or -1 on failure; mdcli_errno tells why. Ownership: as mdcli_send. What is left of an earlier
+ * stream is given up.
+ */
+int mdcli_stream(mdcli_t *self,
+                 const char *service,
+                 mdmsg_t **request_p);
+
+/**
+ * As mdcli_stream, with options of this request in place of the client's; NULL for options chooses none. Result,
+ * ownership: as mdcli_stream; the options stay the caller's.
+ */
+int mdcli_stream_with(mdcli_t *self, const char *service, mdmsg_t **request_p, mdopt_t *options);
 
 /**
  * Waits for the next part of the answer to mdcli_stream; the final part is the last. Result: the part, or NULL: with
@@ -488,6 +555,12 @@ int mdcli_stream(mdcli_t *self, const char *service, mdmsg_t **request_p);
  * for NULL. Signals: as mdcli_send. Ownership: the part is the caller's.
  */
 mdmsg_t *mdcli_next(mdcli_t *self);
+
+/**
+ * Gives up what is left of the stream that mdcli_stream started; over MDPX the broker and the worker are told at once.
+ * Result: 0, also when there is no stream any more; -1 on failure (NULL is MD_EINVAL).
+ */
+int mdcli_cancel(mdcli_t *self);
 
 /**
  * How the last call on this client ended: 0, or a number MD_E...; on the thread that made it always that thread's own
@@ -593,11 +666,23 @@ int64_t mdcli_async_send(mdcli_async_t *self,
                          mdmsg_t **request_p);
 
 /**
+ * As mdcli_async_send, with options of this request in place of the client's; NULL for options chooses none. Result,
+ * ownership: as mdcli_async_send; the options stay the caller's, and may be used by other threads meanwhile.
+ */
+int64_t mdcli_async_send_with(mdcli_async_t *self, const char *service, mdmsg_t **request_p, mdopt_t *options);
+
+/**
  * The same for a service whose answer comes in parts (MDPX or 0.2): mdcli_async_recv_part gives each of them as it
  * comes. When parts that nobody receives exceed max_message_bytes, over MDPX the outcome is MD_EQUEUEFULL; over 0.2 their
  * connection is not read meanwhile. Result, ownership: as mdcli_async_send.
  */
 int64_t mdcli_async_stream(mdcli_async_t *self, const char *service, mdmsg_t **request_p);
+
+/**
+ * As mdcli_async_stream, with options of this request in place of the client's; NULL for options chooses none. Result,
+ * ownership: as mdcli_async_stream; the options stay the caller's, and may be used by other threads meanwhile.
+ */
+int64_t mdcli_async_stream_with(mdcli_async_t *self, const char *service, mdmsg_t **request_p, mdopt_t *options);
 
 /**
  * Waits for the next outcome of any request, at most wait_ms milliseconds; -1 is for ever, 0 not at all. Result: the

@@ -29,6 +29,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -353,6 +354,50 @@ public:
     const_iterator end () const noexcept { return {this, size ()}; }
 };
 
+/// Options of one request; what is not set is its client's.
+struct request_options {
+    /// How long one attempt may take, at least 1 ms.
+    std::optional<milliseconds> timeout;
+    /// How often the request is sent at most, the first time included.
+    std::optional<int> retries;
+    /// How long the whole request may take; 0 is timeout times retries.
+    std::optional<milliseconds> deadline;
+    /// How often the request is handed to a worker at most; 0 leaves it to the broker. One of one attempt never runs twice.
+    std::optional<int> max_attempts;
+    /// Whether the request fails with MD_ENOWORKER at once where its service has no worker. MDPX only.
+    std::optional<bool> fail_fast;
+};
+
+namespace detail {
+
+/// The same for C; NULL where nothing is set.
+class chosen : public handle<mdopt_t, mdopt_destroy> {
+public:
+    explicit chosen (const request_options &options)
+    {
+        set (mdopt_set_timeout, options.timeout);
+        set (mdopt_set_retries, options.retries);
+        set (mdopt_set_deadline, options.deadline);
+        set (mdopt_set_max_attempts, options.max_attempts);
+        set (mdopt_set_fail_fast, options.fail_fast);
+    }
+
+private:
+    template <typename T> void set (int (*setter) (mdopt_t *, int), const std::optional<T> &option)
+    {
+        if (!option)
+            return;
+        if (!native ())
+            *slot () = check (mdopt_new ());
+        if constexpr (std::is_same_v<T, milliseconds>)
+            check (setter (native (), to_ms (*option)));
+        else
+            check (setter (native (), *option));
+    }
+};
+
+} // namespace detail
+
 /// Options of a client; what is not set has the library's default (the options table in README).
 struct client_options {
     std::optional<milliseconds> timeout;
@@ -415,21 +460,41 @@ public:
 
     /// Sends `body` to `service` and waits for the reply. Throws MD_ETIMEOUT when none came in time, MD_ESERVICE when the
     /// handler failed, MD_EUNREACHABLE without a broker, MD_ECANCELLED for a signal, or what else mdcli_send fails with.
-    message request (std::string_view service, message body)
+    message request (std::string_view service, message body, const request_options &options = {})
     {
-        return message (detail::check (mdcli_send (native (), detail::c_string (service).c_str (), body.slot ())));
+        const detail::chosen chosen (options);
+        const std::string name = detail::c_string (service);
+        return message (detail::check (mdcli_send_with (native (), name.c_str (), body.slot (), chosen.native ())));
     }
 
-    /// The parts of a streamed answer, in order; the final one is the last. Lives no longer than its client, and until the
-    /// client's next request.
+    /// The parts of a streamed answer, in order; the final one is the last. Lives no longer than its client. What is left
+    /// of it is given up in its destructor (over MDPX the broker and the handler are told at once), and by the client's next
+    /// request.
     class parts {
     public:
-        /// Waits for the next part; nothing behind the last. Throws why the stream failed, which ends it.
+        parts (parts &&other) noexcept = default;
+        parts (const parts &) = delete;
+        parts &operator= (parts other) noexcept
+        {
+            std::swap (reading_, other.reading_);
+            return *this;
+        }
+        ~parts ()
+        {
+            if (reading_ && *reading_)
+                mdcli_cancel (*reading_);
+        }
+
+        /// Waits for the next part; nothing behind the last. Throws why the stream failed, which ends it; MD_EINVAL once it
+        /// has been given up.
         std::optional<message> next ()
         {
-            if (mdmsg_t *part = mdcli_next (client_))
+            mdcli_t *client = reading_ ? *reading_ : nullptr;
+            if (!client)
+                throw error (MD_EINVAL, "this stream has been given up");
+            if (mdmsg_t *part = mdcli_next (client))
                 return message (part);
-            if (mdcli_errno (client_) != MD_OK)
+            if (mdcli_errno (client) != MD_OK)
                 throw detail::last_error ();
             return std::nullopt;
         }
@@ -468,16 +533,27 @@ public:
 
     private:
         friend class client;
-        explicit parts (mdcli_t *client) noexcept : client_ (client) {}
-        mdcli_t *client_;
+        explicit parts (std::shared_ptr<mdcli_t *> reading) noexcept : reading_ (std::move (reading)) {}
+        /// The client as long as its stream is this one; NULL once it has another.
+        std::shared_ptr<mdcli_t *> reading_;
     };
 
     /// Sends `body` to a service whose answer comes in parts (MDPX or 0.2). Throws as request.
-    parts stream (std::string_view service, message body)
+    parts stream (std::string_view service, message body, const request_options &options = {})
     {
-        detail::check (mdcli_stream (native (), detail::c_string (service).c_str (), body.slot ()));
-        return parts (native ());
+        const detail::chosen chosen (options);
+        const std::string name = detail::c_string (service);
+        auto reading = std::make_shared<mdcli_t *> (native ());
+        detail::check (mdcli_stream_with (native (), name.c_str (), body.slot (), chosen.native ()));
+        if (reading_)
+            *reading_ = nullptr;
+        reading_ = reading;
+        return parts (std::move (reading));
     }
+
+private:
+    /// What the parts of the last stream have.
+    std::shared_ptr<mdcli_t *> reading_;
 };
 
 /// A client with many requests in flight at once. Any number of threads may use it.
@@ -550,15 +626,19 @@ public:
 
     /// Sends `body` to `service` and returns the request's ticket at once. What fails then is the ticket's outcome:
     /// MD_EQUEUEFULL, for example, when max_in_flight and max_waiting are reached.
-    std::int64_t send (std::string_view service, message body)
+    std::int64_t send (std::string_view service, message body, const request_options &options = {})
     {
-        return ticket (mdcli_async_send (native (), detail::c_string (service).c_str (), body.slot ()));
+        const detail::chosen chosen (options);
+        const std::string name = detail::c_string (service);
+        return ticket (mdcli_async_send_with (native (), name.c_str (), body.slot (), chosen.native ()));
     }
 
     /// The same for a service whose answer comes in parts (MDPX or 0.2): each part is an outcome of its own.
-    std::int64_t stream (std::string_view service, message body)
+    std::int64_t stream (std::string_view service, message body, const request_options &options = {})
     {
-        return ticket (mdcli_async_stream (native (), detail::c_string (service).c_str (), body.slot ()));
+        const detail::chosen chosen (options);
+        const std::string name = detail::c_string (service);
+        return ticket (mdcli_async_stream_with (native (), name.c_str (), body.slot (), chosen.native ()));
     }
 
     /// Waits for the next outcome of any request. MD_EINVAL if none is outstanding.

@@ -14,6 +14,7 @@ use crate::guard::{guard, guard_on};
 use crate::latch::Latch;
 use crate::logging::set_verbose;
 use crate::message::{self, mdmsg_t};
+use crate::options::{self, mdopt_t};
 use crate::registry::{self, Handle};
 
 /// A blocking client: asks services by name and waits for the answer, with the Guide's timeout and retries. Threads: one
@@ -187,8 +188,9 @@ pub unsafe extern "C" fn mdcli_set_event_handler(
 /// where the connection was lost). Result: the reply, or NULL on failure; mdcli_errno tells why: MD_ETIMEOUT when none came
 /// in time, MD_ESERVICE when the handler failed, MD_EUNREACHABLE without a broker, MD_ETOOLARGE; over MDPX also
 /// MD_ENOWORKER (see mdcli_set_fail_fast), MD_EQUEUEFULL, MD_EEXPIRED, MD_EWORKERLOST, MD_EATTEMPTS, as the broker says. A
-/// signal that the calling thread handles meanwhile ends the call with MD_ECANCELLED. Ownership: takes *request_p and sets it to NULL, whether the call succeeds or not (only a message or a
-/// client that cannot be used at all, NULL included, is MD_EINVAL or MD_EBUSY and left alone); the reply is the caller's.
+/// signal that the calling thread handles meanwhile ends the call with MD_ECANCELLED. Ownership: takes *request_p and sets
+/// it to NULL, whether the call succeeds or not (only a message or a client that cannot be used at all, NULL included, is
+/// MD_EINVAL or MD_EBUSY and left alone); the reply is the caller's. What is left of a stream is given up.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdcli_send(
     this: *mut mdcli_t,
@@ -196,17 +198,29 @@ pub unsafe extern "C" fn mdcli_send(
     request_p: *mut *mut mdmsg_t,
 ) -> *mut mdmsg_t {
     guard_on(this, |session: &Session| {
-        let mut state = session.exclusive()?;
         // SAFETY: a place for a message and a string, or NULL, as the header demands.
-        let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
-        state.stream = None;
-        let client = session.connected(&mut state)?;
-        client.request_with(service, request, &state.request_options(), &mut until_signal).map(message::give)
+        unsafe { session.send(service, request_p, std::ptr::null_mut()) }
     })
 }
 
-/// Sends *request_p to a service whose answer comes in parts (MDPX or 0.2); mdcli_next gives them. Result: 0, or -1 on
-/// failure; mdcli_errno tells why. Ownership: as mdcli_send. What is left of an earlier stream is given up.
+/// As mdcli_send, with options of this request in place of the client's; NULL for options chooses none. Result,
+/// ownership: as mdcli_send; the options stay the caller's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_send_with(
+    this: *mut mdcli_t,
+    service: *const c_char,
+    request_p: *mut *mut mdmsg_t,
+    options: *mut mdopt_t,
+) -> *mut mdmsg_t {
+    guard_on(this, |session: &Session| {
+        // SAFETY: a place for a message and a string, or NULL, as the header demands.
+        unsafe { session.send(service, request_p, options) }
+    })
+}
+
+/// Sends *request_p to a service whose answer comes in parts (MDPX or 0.2); mdcli_next gives them, mdcli_cancel gives up
+/// what is left. Result: 0, or -1 on failure; mdcli_errno tells why. Ownership: as mdcli_send. What is left of an earlier
+/// stream is given up.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mdcli_stream(
     this: *mut mdcli_t,
@@ -214,16 +228,23 @@ pub unsafe extern "C" fn mdcli_stream(
     request_p: *mut *mut mdmsg_t,
 ) -> c_int {
     guard_on(this, |session: &Session| {
-        let mut state = session.exclusive()?;
         // SAFETY: a place for a message and a string, or NULL, as the header demands.
-        let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
-        state.stream = None;
-        let client = session.connected(&mut state)?;
-        let parts = client.stream_with(service, request, &state.request_options())?;
-        // SAFETY: the parts borrow the client inside the Arc, which stays where it is while the Arc beside them lives.
-        let parts = unsafe { std::mem::transmute::<Parts<'_>, Parts<'static>>(parts) };
-        state.stream = Some(Stream { parts, _client: Arc::clone(&client) });
-        Ok(0)
+        unsafe { session.stream(service, request_p, std::ptr::null_mut()) }
+    })
+}
+
+/// As mdcli_stream, with options of this request in place of the client's; NULL for options chooses none. Result,
+/// ownership: as mdcli_stream; the options stay the caller's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_stream_with(
+    this: *mut mdcli_t,
+    service: *const c_char,
+    request_p: *mut *mut mdmsg_t,
+    options: *mut mdopt_t,
+) -> c_int {
+    guard_on(this, |session: &Session| {
+        // SAFETY: a place for a message and a string, or NULL, as the header demands.
+        unsafe { session.stream(service, request_p, options) }
     })
 }
 
@@ -246,6 +267,16 @@ pub extern "C" fn mdcli_next(this: *mut mdcli_t) -> *mut mdmsg_t {
                 Ok(std::ptr::null_mut())
             }
         }
+    })
+}
+
+/// Gives up what is left of the stream that mdcli_stream started; over MDPX the broker and the worker are told at once.
+/// Result: 0, also when there is no stream any more; -1 on failure (NULL is MD_EINVAL).
+#[unsafe(no_mangle)]
+pub extern "C" fn mdcli_cancel(this: *mut mdcli_t) -> c_int {
+    guard_on(this, |session: &Session| {
+        session.exclusive()?.stream = None;
+        Ok(0)
     })
 }
 
@@ -275,6 +306,44 @@ pub(crate) fn until_signal(wake: Wake) -> ControlFlow<()> {
 impl Session {
     fn exclusive(&self) -> Result<MutexGuard<'_, State>> {
         registry::exclusive::<Session, _>(&self.state)
+    }
+
+    /// # Safety
+    /// The arguments of mdcli_send_with, as the header demands.
+    unsafe fn send(
+        &self,
+        service: *const c_char,
+        request_p: *mut *mut mdmsg_t,
+        options: *mut mdopt_t,
+    ) -> Result<*mut mdmsg_t> {
+        let mut state = self.exclusive()?;
+        // SAFETY: the caller's promise.
+        let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
+        let options = options::chosen(options)?.over(state.request_options());
+        state.stream = None;
+        let client = self.connected(&mut state)?;
+        client.request_with(service, request, &options, &mut until_signal).map(message::give)
+    }
+
+    /// # Safety
+    /// The arguments of mdcli_stream_with, as the header demands.
+    unsafe fn stream(
+        &self,
+        service: *const c_char,
+        request_p: *mut *mut mdmsg_t,
+        options: *mut mdopt_t,
+    ) -> Result<c_int> {
+        let mut state = self.exclusive()?;
+        // SAFETY: the caller's promise.
+        let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
+        let options = options::chosen(options)?.over(state.request_options());
+        state.stream = None;
+        let client = self.connected(&mut state)?;
+        let parts = client.stream_with(service, request, &options)?;
+        // SAFETY: the parts borrow the client inside the Arc, which stays where it is while the Arc beside them lives.
+        let parts = unsafe { std::mem::transmute::<Parts<'_>, Parts<'static>>(parts) };
+        state.stream = Some(Stream { parts, _client: Arc::clone(&client) });
+        Ok(0)
     }
 
     /// Changes options that count from the next request on.

@@ -17,6 +17,7 @@ use crate::event::{Listening, md_event_handler_t};
 use crate::guard::{guard, guard_on};
 use crate::logging::set_verbose;
 use crate::message::{self, mdmsg_t};
+use crate::options::{self, mdopt_t};
 use crate::registry::{self, Handle};
 
 /// An asynchronous client: mdcli_async_send returns at once, mdcli_async_recv gives the outcomes as they come. Threads:
@@ -236,8 +237,22 @@ pub unsafe extern "C" fn mdcli_async_send(
 ) -> i64 {
     guard_on(this, |session: &Session| {
         // SAFETY: a place for a message and a string, or NULL, as the header demands.
-        let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
-        session.submit(service, request, false)
+        unsafe { session.submit(service, request_p, std::ptr::null_mut(), false) }
+    })
+}
+
+/// As mdcli_async_send, with options of this request in place of the client's; NULL for options chooses none. Result,
+/// ownership: as mdcli_async_send; the options stay the caller's, and may be used by other threads meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_async_send_with(
+    this: *mut mdcli_async_t,
+    service: *const c_char,
+    request_p: *mut *mut mdmsg_t,
+    options: *mut mdopt_t,
+) -> i64 {
+    guard_on(this, |session: &Session| {
+        // SAFETY: a place for a message and a string, or NULL, as the header demands.
+        unsafe { session.submit(service, request_p, options, false) }
     })
 }
 
@@ -252,8 +267,22 @@ pub unsafe extern "C" fn mdcli_async_stream(
 ) -> i64 {
     guard_on(this, |session: &Session| {
         // SAFETY: a place for a message and a string, or NULL, as the header demands.
-        let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
-        session.submit(service, request, true)
+        unsafe { session.submit(service, request_p, std::ptr::null_mut(), true) }
+    })
+}
+
+/// As mdcli_async_stream, with options of this request in place of the client's; NULL for options chooses none. Result,
+/// ownership: as mdcli_async_stream; the options stay the caller's, and may be used by other threads meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mdcli_async_stream_with(
+    this: *mut mdcli_async_t,
+    service: *const c_char,
+    request_p: *mut *mut mdmsg_t,
+    options: *mut mdopt_t,
+) -> i64 {
+    guard_on(this, |session: &Session| {
+        // SAFETY: a place for a message and a string, or NULL, as the header demands.
+        unsafe { session.submit(service, request_p, options, true) }
     })
 }
 
@@ -362,7 +391,18 @@ impl Session {
         self.configure(change)
     }
 
-    fn submit(&self, service: &str, request: Message, stream: bool) -> Result<i64> {
+    /// # Safety
+    /// The arguments of mdcli_async_send_with, as the header demands.
+    unsafe fn submit(
+        &self,
+        service: *const c_char,
+        request_p: *mut *mut mdmsg_t,
+        options: *mut mdopt_t,
+        stream: bool,
+    ) -> Result<i64> {
+        // SAFETY: the caller's promise.
+        let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
+        let chosen = options::chosen(options)?;
         let mut state = self.locked()?;
         if state.destroyed {
             return Err(Error::new(ErrorKind::Closed, "this mdcli_async_t has been destroyed"));
@@ -374,7 +414,7 @@ impl Session {
         };
         *last_ticket += 1;
         let (number, token) = (*last_ticket, last_ticket.unsigned_abs());
-        let options = request_options(options, more);
+        let options = chosen.over(request_options(options, more));
         let ticket = if stream {
             client.submit(service, request, &options, &self.inbox, token)
         } else {

@@ -147,8 +147,8 @@ pub unsafe extern "C" fn md_libzmq_has(capability: *const c_char) -> c_int {
     })
 }
 
-/// How many handles (messages, clients, workers, requests, brokers) exist in this process: what has been made and not
-/// destroyed. A program that leaks nothing ends with 0. Threads: any.
+/// How many handles (messages, options, clients, workers, requests, brokers) exist in this process: what has been made and
+/// not destroyed. A program that leaks nothing ends with 0. Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn md_handles() -> usize {
     guard(|| Ok(registry::live()))

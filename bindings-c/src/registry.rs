@@ -19,7 +19,8 @@ use crate::places::{self, Common};
 use crate::slots::{self, Entered, Free, Object};
 
 /// The type names by tag; a tag is an index into this.
-const NAMES: [&str; 8] = ["", "mdmsg_t", "mdcli_t", "mdcli_async_t", "mdwrk_t", "mdwrk_async_t", "mdreq_t", "mdbrk_t"];
+const NAMES: [&str; 9] =
+    ["", "mdmsg_t", "mdcli_t", "mdcli_async_t", "mdwrk_t", "mdwrk_async_t", "mdreq_t", "mdbrk_t", "mdopt_t"];
 pub(crate) const TAG_BITS: u32 = 4;
 /// Of a place in its table; what is above them counts the place's handles.
 pub(crate) const PLACE_BITS: u32 = 24;

@@ -21,6 +21,7 @@ type Listen<T> = unsafe extern "C" fn(*mut T, md_event_handler_t, *mut c_void) -
 #[derive(Default)]
 struct World {
     messages: Handles,
+    options: Handles,
     clients: Handles,
     async_clients: Handles,
     workers: Handles,
@@ -41,7 +42,8 @@ fuzz_target!(|data: &[u8]| {
         while !input.is_over() {
             match input.u8() % 16 {
                 0 => world.make(&mut input),
-                1 | 2 => world.message(&mut input),
+                1 => world.message(&mut input),
+                2 => world.options(&mut input),
                 3 | 4 => world.client(&mut input),
                 5..=7 => world.async_client(&mut input),
                 8 | 9 => world.worker(&mut input),
@@ -51,6 +53,7 @@ fuzz_target!(|data: &[u8]| {
             }
         }
     }
+    world.options.destroy(mdopt_destroy);
     world.requests.destroy(mdreq_destroy);
     world.clients.destroy(mdcli_destroy);
     world.async_clients.destroy(mdcli_async_destroy);
@@ -143,8 +146,16 @@ const CLIENT: Simple<mdcli_t> = Simple {
     numbers: &[mdcli_set_timeout, mdcli_set_retries, mdcli_set_deadline, mdcli_set_max_attempts, mdcli_set_fail_fast],
     sizes: &[mdcli_set_max_message_bytes],
     texts: &[mdcli_set_protocol],
-    asks: &[mdcli_errno],
+    asks: &[mdcli_errno, mdcli_cancel],
     listen: &[mdcli_set_event_handler],
+};
+
+const OPTIONS: Simple<mdopt_t> = Simple {
+    numbers: &[mdopt_set_timeout, mdopt_set_retries, mdopt_set_deadline, mdopt_set_max_attempts, mdopt_set_fail_fast],
+    sizes: &[],
+    texts: &[],
+    asks: &[],
+    listen: &[],
 };
 
 const ASYNC_CLIENT: Simple<mdcli_async_t> = Simple {
@@ -250,6 +261,20 @@ impl World {
         self.messages.add(message);
     }
 
+    /// Options to send with.
+    unsafe fn options(&mut self, input: &mut Input<'_>) {
+        // SAFETY: places and handles, or NULL.
+        unsafe {
+            match input.u8() % 8 {
+                0 => {
+                    self.options.with_place(input, 1, |place| mdopt_destroy(place));
+                }
+                1 | 2 => self.options.add(mdopt_new()),
+                _ => OPTIONS.call(input, self.options.any(input, self.other())),
+            }
+        }
+    }
+
     /// Calls a function that takes a message.
     unsafe fn give<R>(&mut self, input: &mut Input<'_>, call: impl FnOnce(*mut *mut mdmsg_t) -> R) -> R {
         let other = self.other();
@@ -272,9 +297,19 @@ impl World {
                     self.give(input, |place| mdcli_stream(client, pointer(&service), place));
                 }
                 3 => self.messages.add(mdcli_next(client)),
-                4 | 5 => {
+                4 => {
                     let reply = self.give(input, |place| mdcli_send(client, pointer(&service), place));
                     self.messages.add(reply);
+                }
+                5 => {
+                    let options: *mut mdopt_t = self.options.any(input, self.other());
+                    if input.flag() {
+                        self.give(input, |place| mdcli_stream_with(client, pointer(&service), place, options));
+                    } else {
+                        let reply =
+                            self.give(input, |place| mdcli_send_with(client, pointer(&service), place, options));
+                        self.messages.add(reply);
+                    }
                 }
                 _ => CLIENT.call(input, client),
             }
@@ -294,7 +329,13 @@ impl World {
                 1 => {
                     mdcli_async_set_reconnect(client, small(input), small(input));
                 }
-                2..=4 => {
+                2 => {
+                    let options: *mut mdopt_t = self.options.any(input, self.other());
+                    let send = if input.flag() { mdcli_async_stream_with } else { mdcli_async_send_with };
+                    let ticket = self.give(input, |place| send(client, pointer(&service), place, options));
+                    self.tickets.push(ticket);
+                }
+                3 | 4 => {
                     let streams = input.flag();
                     let send = if streams { mdcli_async_stream } else { mdcli_async_send };
                     let ticket = self.give(input, |place| send(client, pointer(&service), place));

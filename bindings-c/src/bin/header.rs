@@ -8,10 +8,11 @@ use cbindgen::{Builder, Config, DocumentationStyle, Language, Style};
 use majordomo::{ErrorKind, Properties};
 
 /// In the order of the header.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "error.rs",
     "event.rs",
     "message.rs",
+    "options.rs",
     "client.rs",
     "client_async.rs",
     "worker.rs",
@@ -47,8 +48,8 @@ const CONVENTIONS: &str = r#"/*
  * - Arguments: NULL is an error (MD_EINVAL), never a crash. So is a handle of another type; a handle that has been
  *   destroyed is MD_ECLOSED. Handles are not addresses and must not be dereferenced.
  * - Text is UTF-8 and ends with a NUL. Times are whole milliseconds.
- * - Threads: a handle serves one call at a time, and a second thread gets MD_EBUSY, but for the mdcli_async, mdwrk_async
- *   and mdreq functions, which any number of threads may call at once.
+ * - Threads: a handle serves one call at a time, and a second thread gets MD_EBUSY, but for the mdcli_async, mdwrk_async,
+ *   mdreq and mdopt functions, which any number of threads may call at once.
  * - Signals: a blocking call ends with MD_ECANCELLED when its thread handles a signal. No handler is installed.
  * - fork: messages work on in the child; every other handle made before is MD_ECLOSED there, and can only be destroyed.
  */"#;

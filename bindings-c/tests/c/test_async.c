@@ -246,6 +246,36 @@ static void a_drained_worker_answers_what_it_has_and_then_is_closed (void)
     mdbrk_destroy (&hub);
 }
 
+static void a_request_that_finds_no_place_to_wait_has_that_as_its_outcome_and_costs_no_other (void)
+{
+    mdbrk_t *hub = hub_start ();
+    mdwrk_async_t *worker = mdwrk_async_new (mdbrk_endpoint (hub), "one", 0);
+    mdcli_async_t *client = patient_async_client (hub, "x1");
+    CHECK (mdcli_async_set_max_in_flight (client, 1) == 0 && mdcli_async_set_max_waiting (client, 0) == 0);
+    int64_t ticket = 0;
+    for (int round = 0; round < 2; round++) {
+        mdmsg_t *request = text_message ("first");
+        int64_t first = mdcli_async_send (client, "one", &request);
+        mdreq_t *in_hand = mdwrk_async_recv (worker, PATIENCE_MS);
+        request = text_message ("second");
+        int64_t second = mdcli_async_send (client, "one", &request);
+        CHECK (first > 0 && second > first && request == NULL);
+        CHECK (mdcli_async_recv (client, &ticket, PATIENCE_MS) == NULL && ticket == second);
+        CHECK (mdcli_async_errno (client) == MD_EQUEUEFULL && md_retryable (MD_EQUEUEFULL) == 1);
+        CHECK (mdcli_async_outstanding (client) == 1);
+        mdmsg_t *reply = mdreq_body (in_hand);
+        CHECK (mdreq_reply (in_hand, &reply) == 0);
+        mdreq_destroy (&in_hand);
+        reply = mdcli_async_recv (client, &ticket, PATIENCE_MS);
+        CHECK (mdmsg_streq (reply, 0, "first") == 1 && ticket == first);
+        mdmsg_destroy (&reply);
+    }
+    CHECK (mdwrk_async_recv (worker, 0) == NULL && mdwrk_async_errno (worker) == MD_ETIMEOUT);
+    mdcli_async_destroy (&client);
+    mdwrk_async_destroy (&worker);
+    mdbrk_destroy (&hub);
+}
+
 typedef struct {
     mdcli_async_t *client;
     int answered;
@@ -297,6 +327,7 @@ int main (void)
     RUN (requests_in_hand_may_be_answered_in_any_order);
     RUN (a_request_can_fail_or_be_dropped_and_the_client_learns_of_it);
     RUN (a_drained_worker_answers_what_it_has_and_then_is_closed);
+    RUN (a_request_that_finds_no_place_to_wait_has_that_as_its_outcome_and_costs_no_other);
     RUN (two_threads_share_the_outcomes_and_neither_waits_for_ever);
     return check_report ();
 }

@@ -1,5 +1,6 @@
 /* Clients, workers and a broker of this library, together. */
 #include "hub.h"
+#include <sched.h>
 
 static void fails_with_seven (mdwrk_t *worker, mdmsg_t **body_p)
 {
@@ -16,6 +17,15 @@ static void counts_to_three (mdwrk_t *worker, mdmsg_t **body_p)
     }
     mdmsg_destroy (body_p);
     *body_p = text_message ("END");
+}
+
+/* Result: the request, still to be answered. */
+static void *send_a_part (void *argument)
+{
+    mdreq_t *request = mdwrk_async_recv ((mdwrk_async_t *) argument, PATIENCE_MS);
+    mdmsg_t *part = text_message ("part");
+    CHECK (mdreq_partial (request, &part) == 0);
+    return request;
 }
 
 static void every_shape_of_message_comes_back_as_it_went (const char *protocol)
@@ -124,6 +134,40 @@ static void a_stream_gives_its_parts_and_ends_without_an_error (void)
     CHECK (mdcli_stream (client, "count", &request) == 0);
     mdcli_destroy (&client);
     serve_stop (&worker);
+    mdbrk_destroy (&hub);
+}
+
+/* Without another request, and without the client's end. */
+static void a_stream_that_is_given_up_in_the_middle_tells_its_worker (void)
+{
+    mdbrk_t *hub = hub_start ();
+    mdwrk_async_t *worker = mdwrk_async_new (mdbrk_endpoint (hub), "endless", 0);
+    mdcli_t *client = patient_client (hub, "x1");
+    CHECK (mdcli_cancel (client) == 0);
+    CHECK (mdcli_set_deadline (client, PATIENCE_MS) == 0);
+    for (int round = 0; round < 2; round++) {
+        mdmsg_t *message = text_message ("go");
+        CHECK (mdcli_stream (client, "endless", &message) == 0);
+        mdreq_t *request = NULL;
+        /* The client does its part while it is in a call: what it waits for comes when the worker has the request. */
+        pthread_t thread;
+        CHECK (pthread_create (&thread, NULL, send_a_part, worker) == 0);
+        message = mdcli_next (client);
+        CHECK (mdmsg_streq (message, 0, "part") == 1);
+        mdmsg_destroy (&message);
+        CHECK (pthread_join (thread, (void **) &request) == 0);
+        CHECK (mdreq_cancelled (request) == 0);
+        CHECK (mdcli_cancel (client) == 0 && mdcli_errno (client) == MD_OK);
+        while (mdreq_cancelled (request) == 0)
+            sched_yield ();
+        /* Not for want of time. */
+        CHECK (mdreq_cancelled (request) == 1 && mdreq_remaining (request) > 0);
+        CHECK (mdcli_next (client) == NULL && mdcli_errno (client) == MD_EINVAL);
+        CHECK (mdcli_cancel (client) == 0);
+        mdreq_destroy (&request);
+    }
+    mdcli_destroy (&client);
+    mdwrk_async_destroy (&worker);
     mdbrk_destroy (&hub);
 }
 
@@ -355,6 +399,7 @@ int main (void)
     RUN (a_hundred_megabytes_come_back);
     RUN (a_failure_of_the_handler_has_its_code_and_text);
     RUN (a_stream_gives_its_parts_and_ends_without_an_error);
+    RUN (a_stream_that_is_given_up_in_the_middle_tells_its_worker);
     RUN (parts_for_a_0_1_client_are_joined);
     RUN (a_request_that_nobody_answers_times_out);
     RUN (a_broker_that_is_not_there_is_unreachable);

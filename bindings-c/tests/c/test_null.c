@@ -9,6 +9,7 @@ static mdcli_async_t *cli_async;
 static mdwrk_t *wrk;
 static mdwrk_async_t *wrk_async;
 static mdreq_t *req;
+static mdopt_t *opt;
 static mdbrk_t *brk;
 static const void *data;
 static const char *text;
@@ -52,6 +53,14 @@ static void ignore (const char *name, const char *endpoint, const char *detail, 
     do { \
         forget (); \
         CHECK (call == MD_ECLOSED); \
+    } while (0)
+
+/* Where NULL says that there is none, and is no error. */
+#define NULL_NONE(function, parameter, call) \
+    do { \
+        forget (); \
+        CHECK (call); \
+        CHECK (md_errno () != MD_EINVAL); \
     } while (0)
 
 static void null_is_an_error_in_every_library_function (void)
@@ -111,6 +120,16 @@ static void null_is_an_error_in_every_message_function (void)
     NULL_CASE (mdmsg_properties, self, mdmsg_properties (NULL) == 0);
 }
 
+static void null_is_an_error_in_every_function_of_options (void)
+{
+    NULL_VOID (mdopt_destroy, self_p, mdopt_destroy (NULL));
+    NULL_CASE (mdopt_set_timeout, self, mdopt_set_timeout (NULL, 1) == -1);
+    NULL_CASE (mdopt_set_retries, self, mdopt_set_retries (NULL, 1) == -1);
+    NULL_CASE (mdopt_set_deadline, self, mdopt_set_deadline (NULL, 1) == -1);
+    NULL_CASE (mdopt_set_max_attempts, self, mdopt_set_max_attempts (NULL, 1) == -1);
+    NULL_CASE (mdopt_set_fail_fast, self, mdopt_set_fail_fast (NULL, 1) == -1);
+}
+
 static void null_is_an_error_in_every_client_function (void)
 {
     NULL_CASE (mdcli_new, broker, mdcli_new (NULL, 0) == NULL);
@@ -128,10 +147,20 @@ static void null_is_an_error_in_every_client_function (void)
     NULL_CASE (mdcli_send, self, mdcli_send (NULL, "echo", &frame) == NULL);
     NULL_CASE (mdcli_send, service, mdcli_send (cli, NULL, &frame) == NULL);
     NULL_CASE (mdcli_send, request_p, mdcli_send (cli, "echo", NULL) == NULL);
+    NULL_CASE (mdcli_send_with, self, mdcli_send_with (NULL, "echo", &frame, opt) == NULL);
+    NULL_CASE (mdcli_send_with, service, mdcli_send_with (cli, NULL, &frame, opt) == NULL);
+    NULL_CASE (mdcli_send_with, request_p, mdcli_send_with (cli, "echo", NULL, opt) == NULL);
+    CHECK (mdcli_set_timeout (cli, 1) == 0 && mdcli_set_retries (cli, 1) == 0);
+    NULL_NONE (mdcli_send_with, options, mdcli_send_with (cli, "echo", &frame, NULL) == NULL);
     NULL_CASE (mdcli_stream, self, mdcli_stream (NULL, "echo", &frame) == -1);
     NULL_CASE (mdcli_stream, service, mdcli_stream (cli, NULL, &frame) == -1);
     NULL_CASE (mdcli_stream, request_p, mdcli_stream (cli, "echo", NULL) == -1);
+    NULL_CASE (mdcli_stream_with, self, mdcli_stream_with (NULL, "echo", &frame, opt) == -1);
+    NULL_CASE (mdcli_stream_with, service, mdcli_stream_with (cli, NULL, &frame, opt) == -1);
+    NULL_CASE (mdcli_stream_with, request_p, mdcli_stream_with (cli, "echo", NULL, opt) == -1);
+    NULL_NONE (mdcli_stream_with, options, mdcli_stream_with (cli, "echo", &frame, NULL) == 0);
     NULL_CASE (mdcli_next, self, mdcli_next (NULL) == NULL);
+    NULL_CASE (mdcli_cancel, self, mdcli_cancel (NULL) == -1);
     NULL_QUERY (mdcli_errno, self, mdcli_errno (NULL));
 }
 
@@ -154,9 +183,15 @@ static void null_is_an_error_in_every_async_client_function (void)
     NULL_CASE (mdcli_async_send, self, mdcli_async_send (NULL, "echo", &frame) == -1);
     NULL_CASE (mdcli_async_send, service, mdcli_async_send (cli_async, NULL, &frame) == -1);
     NULL_CASE (mdcli_async_send, request_p, mdcli_async_send (cli_async, "echo", NULL) == -1);
+    NULL_CASE (mdcli_async_send_with, self, mdcli_async_send_with (NULL, "echo", &frame, opt) == -1);
+    NULL_CASE (mdcli_async_send_with, service, mdcli_async_send_with (cli_async, NULL, &frame, opt) == -1);
+    NULL_CASE (mdcli_async_send_with, request_p, mdcli_async_send_with (cli_async, "echo", NULL, opt) == -1);
     NULL_CASE (mdcli_async_stream, self, mdcli_async_stream (NULL, "echo", &frame) == -1);
     NULL_CASE (mdcli_async_stream, service, mdcli_async_stream (cli_async, NULL, &frame) == -1);
     NULL_CASE (mdcli_async_stream, request_p, mdcli_async_stream (cli_async, "echo", NULL) == -1);
+    NULL_CASE (mdcli_async_stream_with, self, mdcli_async_stream_with (NULL, "echo", &frame, opt) == -1);
+    NULL_CASE (mdcli_async_stream_with, service, mdcli_async_stream_with (cli_async, NULL, &frame, opt) == -1);
+    NULL_CASE (mdcli_async_stream_with, request_p, mdcli_async_stream_with (cli_async, "echo", NULL, opt) == -1);
     NULL_CASE (mdcli_async_recv, self, mdcli_async_recv (NULL, &ticket, 0) == NULL);
     NULL_CASE (mdcli_async_recv, ticket_p, mdcli_async_recv (cli_async, NULL, 0) == NULL);
     NULL_CASE (mdcli_async_recv_part, self, mdcli_async_recv_part (NULL, &ticket, &more, 0) == NULL);
@@ -166,6 +201,8 @@ static void null_is_an_error_in_every_async_client_function (void)
     NULL_CASE (mdcli_async_outstanding, self, mdcli_async_outstanding (NULL) == 0);
     NULL_CASE (mdcli_async_fd, self, mdcli_async_fd (NULL) == -1);
     NULL_QUERY (mdcli_async_errno, self, mdcli_async_errno (NULL));
+    NULL_NONE (mdcli_async_send_with, options, mdcli_async_send_with (cli_async, "echo", &frame, NULL) > 0);
+    NULL_NONE (mdcli_async_stream_with, options, mdcli_async_stream_with (cli_async, "echo", &frame, NULL) > 0);
 }
 
 static void null_is_an_error_in_every_worker_function (void)
@@ -274,9 +311,13 @@ static void a_place_that_holds_null_is_an_error_where_an_object_is_taken (void)
 {
     mdmsg_t *none = NULL;
     NULL_CASE (mdcli_send, *request_p, mdcli_send (cli, "echo", &none) == NULL);
+    NULL_CASE (mdcli_send_with, *request_p, mdcli_send_with (cli, "echo", &none, opt) == NULL);
     NULL_CASE (mdcli_stream, *request_p, mdcli_stream (cli, "echo", &none) == -1);
+    NULL_CASE (mdcli_stream_with, *request_p, mdcli_stream_with (cli, "echo", &none, opt) == -1);
     NULL_CASE (mdcli_async_send, *request_p, mdcli_async_send (cli_async, "echo", &none) == -1);
+    NULL_CASE (mdcli_async_send_with, *request_p, mdcli_async_send_with (cli_async, "echo", &none, opt) == -1);
     NULL_CASE (mdcli_async_stream, *request_p, mdcli_async_stream (cli_async, "echo", &none) == -1);
+    NULL_CASE (mdcli_async_stream_with, *request_p, mdcli_async_stream_with (cli_async, "echo", &none, opt) == -1);
     NULL_CASE (mdwrk_reply, *reply_p, mdwrk_reply (wrk, &none) == -1);
     NULL_CASE (mdwrk_partial, *part_p, mdwrk_partial (wrk, &none) == -1);
     NULL_CASE (mdmsg_append, *frames_p, mdmsg_append (msg, &none) == -1);
@@ -293,6 +334,7 @@ static void destroying_what_is_null_already_does_nothing (void)
     mdwrk_async_t *no_wrk_async = NULL;
     mdreq_t *no_req = NULL;
     mdbrk_t *no_brk = NULL;
+    mdopt_t *no_opt = NULL;
     forget ();
     mdmsg_destroy (&no_msg);
     mdcli_destroy (&no_cli);
@@ -301,6 +343,7 @@ static void destroying_what_is_null_already_does_nothing (void)
     mdwrk_async_destroy (&no_wrk_async);
     mdreq_destroy (&no_req);
     mdbrk_destroy (&no_brk);
+    mdopt_destroy (&no_opt);
     CHECK_ERRNO (MD_ECLOSED);
 }
 
@@ -309,6 +352,7 @@ int main (void)
     msg = mdmsg_new ();
     mdmsg_addstr (msg, "content");
     frame = mdmsg_new ();
+    opt = mdopt_new ();
     cli = mdcli_new (ENDPOINT, 0);
     cli_async = mdcli_async_new (ENDPOINT, 0);
     wrk = mdwrk_new (ENDPOINT, "echo", 0);
@@ -325,6 +369,7 @@ int main (void)
 
     RUN (null_is_an_error_in_every_library_function);
     RUN (null_is_an_error_in_every_message_function);
+    RUN (null_is_an_error_in_every_function_of_options);
     RUN (null_is_an_error_in_every_client_function);
     RUN (null_is_an_error_in_every_async_client_function);
     RUN (null_is_an_error_in_every_worker_function);
@@ -340,6 +385,7 @@ int main (void)
     mdbrk_destroy (&hub);
     mdmsg_destroy (&msg);
     mdmsg_destroy (&frame);
+    mdopt_destroy (&opt);
     mdcli_destroy (&cli);
     mdcli_async_destroy (&cli_async);
     mdwrk_destroy (&wrk);

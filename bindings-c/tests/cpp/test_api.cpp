@@ -1,6 +1,7 @@
 // The C++ face: ownership by scope, failures as exceptions, and the same behaviour as in C.
 #include <majordomo.hpp>
 
+#include <algorithm>
 #include <functional>
 #include <iostream>
 #include <string>
@@ -333,6 +334,140 @@ void a_cancelled_request_tells_its_worker ()
     request->fail (1, "for nobody", true);
 }
 
+void options_of_a_request_are_its_own_also_between_threads ()
+{
+    const md::broker hub ("tcp://127.0.0.1:0");
+    md::worker worker (hub.endpoint (), "busy");
+    std::thread thread ([&] {
+        worker.serve ([&] (md::message request) {
+            if (worker.attempt () == 1)
+                throw md::service_failure (503, "not yet", true);
+            return request;
+        });
+    });
+    md::request_options once, eager;
+    once.max_attempts = 1;
+    eager.fail_fast = true;
+    constexpr int requests = 100;
+    md::async_client client (hub.endpoint (), patient ("x1"));
+    std::vector<std::int64_t> with, without;
+    std::thread other ([&] {
+        for (int i = 0; i < requests; ++i)
+            with.push_back (client.send ("busy", "with", once));
+    });
+    for (int i = 0; i < requests; ++i)
+        without.push_back (client.stream ("busy", "without"));
+    other.join ();
+    for (int i = 0; i < 2 * requests; ++i) {
+        const auto outcome = client.recv ();
+        const bool own = std::find (without.begin (), without.end (), outcome.ticket) != without.end ();
+        CHECK (own ? !outcome.failure : outcome.failure && outcome.failure->service_code () == 503);
+    }
+    // A stream has them, too; and the next request does not.
+    CHECK (client.stream ("nobody", "x", eager) > 0 && client.recv ().failure->number () == MD_ENOWORKER);
+    const auto waiting = client.send ("nobody", "x");
+    CHECK (client.send ("nobody", "x", eager) > waiting && client.recv ().failure->number () == MD_ENOWORKER);
+    client.cancel (waiting);
+    CHECK (client.recv ().failure->number () == MD_ECANCELLED);
+
+    md::client blocking (hub.endpoint (), patient ("x1"));
+    CHECK (thrown ([&] { blocking.request ("busy", "with", once); }) == MD_ESERVICE);
+    CHECK (blocking.request ("busy", "without")[0] == "without");
+    CHECK (thrown ([&] { blocking.stream ("busy", "with", once).next (); }) == MD_ESERVICE);
+    CHECK (blocking.stream ("busy", "without").next ().has_value ());
+    md::request_options hasty;
+    hasty.timeout = 60s;
+    hasty.retries = 1;
+    hasty.deadline = 50ms;
+    const int number = thrown ([&] { blocking.request ("nobody", "x", hasty); });
+    CHECK (number == MD_ETIMEOUT || number == MD_EEXPIRED);
+    CHECK (blocking.request ("busy", "without")[0] == "without");
+    worker.drain ();
+    thread.join ();
+
+    md::request_options wrong;
+    wrong.timeout = 0ms;
+    CHECK (thrown ([&] { blocking.request ("busy", "x", wrong); }) == MD_EINVAL);
+    wrong = {};
+    wrong.max_attempts = 65536;
+    CHECK (thrown ([&] { client.send ("busy", "x", wrong); }) == MD_EINVAL && client.outstanding () == 0);
+}
+
+// What the handler of a stream hears: nothing but that it is given up, as long as its client has time.
+void is_told_that_it_is_given_up (std::optional<md::request> &request)
+{
+    while (!request->cancelled ())
+        std::this_thread::yield ();
+    CHECK (request->remaining ().value () > 0ms);
+    request.reset ();
+}
+
+void a_stream_that_is_left_in_the_middle_is_given_up_at_once ()
+{
+    const md::broker hub ("tcp://127.0.0.1:0");
+    md::async_worker worker (hub.endpoint (), "endless");
+    md::client_options options = patient ("x1");
+    options.deadline = 60s;
+    md::client client (hub.endpoint (), options);
+    std::optional<md::request> request;
+    // The client does its part while it is in a call.
+    const auto part_of = [&] (const std::function<void ()> &read) {
+        std::thread thread ([&] {
+            request = worker.recv ();
+            request->partial ("part");
+        });
+        read ();
+        thread.join ();
+    };
+
+    int got = 0;
+    part_of ([&] {
+        for (md::message &part : client.stream ("endless", "go")) {
+            CHECK (part[0] == "part");
+            ++got;
+            break;
+        }
+    });
+    CHECK (got == 1);
+    is_told_that_it_is_given_up (request);
+
+    part_of ([&] {
+        const auto fail = [&] {
+            for (md::message &part : client.stream ("endless", "go"))
+                throw md::error (MD_EINTERNAL, std::string (part[0]));
+        };
+        CHECK (thrown (fail) == MD_EINTERNAL);
+    });
+    is_told_that_it_is_given_up (request);
+
+    // It is given up by who has it, not by who had it.
+    std::optional<md::client::parts> last;
+    part_of ([&] {
+        auto parts = client.stream ("endless", "go");
+        CHECK (parts.next ().has_value ());
+        last.emplace (std::move (parts));
+        CHECK (thrown ([&] { parts.next (); }) == MD_EINVAL);
+    });
+    request->partial ("another");
+    CHECK ((*last->next ())[0] == "another" && !request->cancelled ());
+    last.reset ();
+    is_told_that_it_is_given_up (request);
+
+    // A stream that another one has followed ends with no harm to that one.
+    static_assert (move_only<md::client::parts>);
+    auto parts = client.stream ("endless", "first");
+    part_of ([&] { CHECK (parts.next ().has_value ()); });
+    request.reset ();
+    part_of ([&] {
+        auto following = client.stream ("endless", "second");
+        CHECK (thrown ([&] { parts.next (); }) == MD_EINVAL);
+        parts = std::move (following);
+        CHECK ((*parts.next ())[0] == "part");
+    });
+    request->reply ("end");
+    CHECK ((*parts.next ())[0] == "end" && !parts.next ().has_value ());
+}
+
 } // namespace
 
 int main ()
@@ -352,6 +487,8 @@ int main ()
         TEST (a_worker_that_waits_knows_timeout_from_end),
         TEST (what_mdpx_adds_is_there_in_cpp),
         TEST (a_cancelled_request_tells_its_worker),
+        TEST (options_of_a_request_are_its_own_also_between_threads),
+        TEST (a_stream_that_is_left_in_the_middle_is_given_up_at_once),
     };
     for (const auto &[name, test] : tests) {
         broken = 0;

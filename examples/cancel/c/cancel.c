@@ -31,8 +31,11 @@ static int64_t send (mdcli_async_t *client, int deadline_ms)
 {
     mdmsg_t *request = mdmsg_new ();
     mdmsg_addstr (request, "work");
-    mdcli_async_set_deadline (client, deadline_ms);
-    return mdcli_async_send (client, "cancel", &request);
+    mdopt_t *options = mdopt_new ();
+    mdopt_set_deadline (options, deadline_ms);
+    int64_t ticket = mdcli_async_send_with (client, "cancel", &request, options);
+    mdopt_destroy (&options);
+    return ticket;
 }
 
 /* Waits for an outcome that is a failure. Result: its number. */

@@ -31,8 +31,9 @@ static void work (majordomo::async_worker &worker, news &told)
 static void ask (const char *endpoint, news &first, news &second)
 {
     majordomo::async_client client (endpoint);
-    client.set_deadline (60s);
-    const auto ticket = client.send ("cancel", "work");
+    majordomo::request_options options;
+    options.deadline = 60s;
+    const auto ticket = client.send ("cancel", "work", options);
     const auto remaining = first.started.get_future ().get ();
     if (remaining && *remaining > 0ms && *remaining <= 60s)
         std::cout << "the handler works; its caller waits for another minute at most\n";
@@ -42,8 +43,8 @@ static void ask (const char *endpoint, news &first, news &second)
     first.stopped.get_future ().get ();
     std::cout << "the handler hears of it and stops\n";
 
-    client.set_deadline (1s);
-    client.send ("cancel", "work");
+    options.deadline = 1s;
+    client.send ("cancel", "work", options);
     if (auto failure = client.recv ().failure)
         std::cout << "the deadline passes: " << failure->kind () << '\n';
     second.stopped.get_future ().get ();
