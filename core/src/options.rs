@@ -221,7 +221,8 @@ pub struct WorkerOptions {
     pub prefetch: usize,
     /// How many outcomes are kept, so that a repeat of a request is answered without running the handler again: 0. A
     /// request is known by its idempotency key, see [`Properties`](crate::Properties), or by its client's session and
-    /// number. Streamed replies are not kept. MDPX only.
+    /// number. Streamed replies are not kept. MDPX only. Each registration keeps its own: [`serve`](crate::serve) with a
+    /// `concurrency` above 1 makes several, an asynchronous worker one.
     pub keep_outcomes: usize,
     /// How many bytes the kept outcomes may take: 64 MiB.
     pub keep_outcomes_bytes: usize,

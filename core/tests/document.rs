@@ -35,6 +35,9 @@ fn header(command: &Command<'_>) -> Vec<u8> {
 /// The fields of each command by its number: how each begins in words, its offset and its length, "1 + n" for a name.
 type Fields = Vec<(String, usize, String)>;
 
+/// The fields of a command as the codec should write them: how each begins in the document's words, and its bytes.
+type Values<'a> = Vec<(&'a str, Vec<u8>)>;
+
 /// What section 4 says: every command has a bold name with its number, and a table behind it where it has fields.
 fn documented() -> BTreeMap<u8, (String, Fields)> {
     let document = document();
@@ -78,7 +81,7 @@ fn numbers_and_fields_of_all_commands_are_those_of_the_codec() {
     let failure = Failure { kind: 8, retryable: false, code: 9, text };
     let part = |what| vec![(what, eight(1)), ("sequence", four(2))];
     let failed = |what| vec![(what, eight(1)), ("kind", vec![8]), ("code", four(9)), ("text", words.clone())];
-    let commands: Vec<(&str, Command<'_>, Vec<(&str, Vec<u8>)>)> = vec![
+    let commands: Vec<(&str, Command<'_>, Values<'_>)> = vec![
         (
             "HELLO",
             Command::Hello { session, secret, heartbeat_ms: 3, liveness: 4 },

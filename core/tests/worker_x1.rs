@@ -180,6 +180,30 @@ fn an_idempotent_service_runs_a_repeated_request_once() {
 }
 
 #[test]
+fn the_handlers_of_an_asynchronous_worker_share_what_it_keeps_of_outcomes() {
+    let broker = broker();
+    let runs = AtomicUsize::new(0);
+    let worker = aio::Worker::with_options(options(&broker).keep_outcomes(10).concurrency(3)).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            block_on(worker.serve(async |request: Request| {
+                runs.fetch_add(1, Ordering::Relaxed);
+                request.reply("done").unwrap();
+            }))
+        });
+        let client = X1Client::new(broker.endpoint());
+        let mut properties = Properties::new();
+        properties.set(Properties::IDEMPOTENCY_KEY, "order 7").unwrap();
+        for number in 1..10 {
+            client.ask(number, Message::from("hi").with_properties(properties.clone()));
+            assert_eq!(client.hear(), reply(number, "done"));
+        }
+        worker.close();
+    });
+    assert_eq!(runs.into_inner(), 1);
+}
+
+#[test]
 fn an_asynchronous_worker_has_one_connection_and_holds_concurrency_and_prefetch() {
     let broker = broker();
     let worker = aio::Worker::with_options(options(&broker).concurrency(3).prefetch(2)).unwrap();

@@ -56,6 +56,10 @@ impl Stop {
 
 /// Serves until `stop` is stopped: `concurrency` threads, each with a registration of its own, call the handler.
 ///
+/// Each registration has `prefetch`, `keep_outcomes` and the limits of that to itself. So with `keep_outcomes` and more than
+/// one thread, a repeat that comes to another thread than the first time runs the handler again; an asynchronous worker has
+/// one registration and one set of kept outcomes, whatever its `concurrency`.
+///
 /// What the handler returns is the reply or the failure that the caller gets; a panic is a failure of code 500. A handler
 /// may send parts itself by [`Request::partial`], or answer by [`Request::reply`], in which case what it returns is ignored.
 ///
