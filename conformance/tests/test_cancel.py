@@ -13,8 +13,6 @@ from peers.x1 import X1Worker
 
 pytestmark = pytest.mark.mdpx
 STYLES = ("blocking", "async")
-# Languages whose blocking client has no word for leaving a stream.
-LEAVES_WITH_THE_NEXT_CALL = ("c", "cpp")
 
 
 def holds(report: list[dict[str, Any]], service: str) -> list[tuple[str, int]]:
@@ -71,8 +69,6 @@ def test_the_handler_sees_that_its_caller_has_left_a_stream_after_a_part(
     parts, end = agent.finish(agent.start("stream", client=client, service=service, leave_after=1, **body_fields([b"part"])))
     assert end["parts"] == len(parts) == 1 and describes(parts[0], [b"part"])
     worker.event("holding", worker=service)
-    if client_spec.language in LEAVES_WITH_THE_NEXT_CALL and style == "blocking":
-        agent.do("request", client=client, service=echo, **body_fields([b"next"]))
     worker.event("cancelled", worker=service)
     assert describes(agent.do("request", client=client, service=echo, **body_fields([b"x"])), [b"x"])
 

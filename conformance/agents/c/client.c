@@ -197,9 +197,10 @@ static void stream_blocking (client_t *client, const command_t *command, mdmsg_t
         while ((part = mdcli_next (client->blocking)) != NULL) {
             body_event ("part", command_number (command, "id", -1), part);
             mdmsg_destroy (&part);
-            /* What is left of it is given up by the client's next call. */
-            if (++parts == (unsigned long) command_number (command, "leave_after", 0))
+            if (++parts == (unsigned long) command_number (command, "leave_after", 0)) {
+                mdcli_cancel (client->blocking);
                 break;
+            }
         }
     mdmsg_destroy (&body);
     if (mdcli_errno (client->blocking) == MD_OK)

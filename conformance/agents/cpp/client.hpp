@@ -121,7 +121,6 @@ public:
         long parts = 0;
         for (majordomo::message &part : client_.stream (command.text ("service"), body::of (command))) {
             body::send ("part", command.id (), part);
-            // What is left of it is given up by the client's next call.
             if (++parts == command.number ("leave_after", 0))
                 break;
         }
