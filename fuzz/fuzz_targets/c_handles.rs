@@ -263,6 +263,7 @@ impl World {
 
     /// Options to send with.
     unsafe fn options(&mut self, input: &mut Input<'_>) {
+        let options: *mut mdopt_t = self.options.any(input, self.other());
         // SAFETY: places and handles, or NULL.
         unsafe {
             match input.u8() % 8 {
@@ -270,7 +271,7 @@ impl World {
                     self.options.with_place(input, 1, |place| mdopt_destroy(place));
                 }
                 1 | 2 => self.options.add(mdopt_new()),
-                _ => OPTIONS.call(input, self.options.any(input, self.other())),
+                _ => OPTIONS.call(input, options),
             }
         }
     }
