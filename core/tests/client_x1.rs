@@ -261,6 +261,54 @@ fn a_stream_that_nobody_reads_fails_alone_when_too_much_waits() {
 }
 
 #[test]
+fn after_a_part_that_found_no_room_a_stream_gives_none_that_would() {
+    let router = zmq::Context::new().socket(zmq::ROUTER).unwrap();
+    router.bind("tcp://127.0.0.1:*").unwrap();
+    router.set_rcvtimeo(30_000).unwrap();
+    let endpoint = router.get_last_endpoint().unwrap().unwrap();
+    // All parts of the answer come at once; the fourth is too much, and the fifth would have room.
+    let serving = thread::spawn(move || {
+        loop {
+            let frames = router.recv_multipart(0).unwrap();
+            let header = Bytes::from(frames[1].clone());
+            let (heartbeat_ms, liveness, credit, max_message) = (2500, 100, 1, 10_000);
+            let reply = match mdpx::read(&header, frames.len() - 2).unwrap().command {
+                Command::Hello { .. } => mdpx::control(&Command::ClientWelcome {
+                    resumed: false,
+                    heartbeat_ms,
+                    liveness,
+                    credit,
+                    max_message,
+                })
+                .concat(),
+                Command::Request { number, .. } => {
+                    let parts = (0..).zip([3000, 3000, 3000, 3000, 10]).map(|(sequence, size)| {
+                        let command = Command::Partial { number, sequence };
+                        mdpx::message(&command, &Message::from(vec![0; size])).concat()
+                    });
+                    let mut batch = Vec::new();
+                    mdpx::begin_batch(&mut batch);
+                    mdpx::pack(&mut batch, 0, &parts.collect::<Vec<_>>());
+                    batch
+                }
+                Command::Cancel { .. } => return router,
+                _ => continue,
+            };
+            router.send_multipart([frames[0].clone(), reply], 0).unwrap();
+        }
+    });
+    let options = options(&endpoint).protocol(Protocol::X1).max_message_bytes(10_000);
+    let client = aio::Client::with_options(options).unwrap();
+    let mut stream = client.stream("flood", "");
+    serving.join().unwrap();
+    for _ in 0..3 {
+        assert_eq!(block_on(stream.next_part()).unwrap().unwrap().byte_len(), 3000);
+    }
+    assert_eq!(kind(block_on(stream.next_part()).unwrap()), ErrorKind::QueueFull);
+    assert!(block_on(stream.next_part()).is_none());
+}
+
+#[test]
 fn a_stream_of_an_inbox_that_nobody_reads_fails_alone_when_too_much_waits() {
     let broker = broker();
     echo(broker.endpoint());

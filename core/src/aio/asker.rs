@@ -291,12 +291,17 @@ impl Talk {
     /// Others share the connection, so a stream that is not read cannot stop it: it fails when too much waits in it.
     fn partial(&mut self, io: &mut Io, number: u64, part: crate::message::Message) {
         let Some(caller) = self.callers.get(number) else { return };
-        if !caller.shared_partial(part, &mut io.wakes) {
-            let error = Error::new(
-                ErrorKind::QueueFull,
-                "the stream was not read: more than max_message_bytes of its parts were waiting",
-            );
-            self.session.cancel(io.now, number, error);
+        if caller.shared_partial(part, &mut io.wakes) {
+            return;
+        }
+        let error = Error::new(
+            ErrorKind::QueueFull,
+            "the stream was not read: more than max_message_bytes of its parts were waiting",
+        );
+        self.session.cancel(io.now, number, error.clone());
+        // At once: further parts may be on their way out of the machine, and one that fits would hide the gap before it.
+        if let Some(caller) = self.callers.remove(number) {
+            caller.done(Err(error), &mut io.wakes);
         }
     }
 }
