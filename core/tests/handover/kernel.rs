@@ -1,14 +1,22 @@
 //! Descriptors, and waiting for them.
 
+use std::mem;
 use std::os::fd::RawFd;
 
 use loom::sync::{Condvar, Mutex, MutexGuard};
 
 #[derive(Default)]
 struct Kernel {
-    /// By its number, whether a descriptor is readable.
-    readable: Mutex<Vec<bool>>,
+    descriptors: Mutex<Descriptors>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct Descriptors {
+    /// By its number, whether a descriptor is readable.
+    readable: Vec<bool>,
+    /// Whether somebody waits. Without anybody there is one step less to try orders of.
+    is_watched: bool,
 }
 
 loom::lazy_static! {
@@ -17,33 +25,39 @@ loom::lazy_static! {
 
 /// A descriptor with nothing to read.
 pub(crate) fn open() -> RawFd {
-    let mut readable = KERNEL.readable.lock().unwrap();
+    let readable = &mut lock().readable;
     readable.push(false);
     readable.len() as RawFd - 1
 }
 
-/// Makes a descriptor readable, or takes what there is to read; whether it was readable.
-pub(crate) fn set(fd: RawFd, is_readable: bool) -> bool {
-    let mut readable = KERNEL.readable.lock().unwrap();
-    let was_readable = std::mem::replace(&mut readable[fd as usize], is_readable);
-    KERNEL.changed.notify_all();
-    was_readable
-}
-
-/// Waits until one of these is readable. Where none ever is, loom fails the test.
-pub(crate) fn poll(fds: &[RawFd]) {
-    drop(wait(fds));
+/// Gives a descriptor something to read; whether it had something already.
+pub(crate) fn write(fd: RawFd) -> bool {
+    let mut descriptors = lock();
+    if mem::take(&mut descriptors.is_watched) {
+        KERNEL.changed.notify_all();
+    }
+    mem::replace(&mut descriptors.readable[fd as usize], true)
 }
 
 /// Waits until the descriptor is readable and takes what there is.
 pub(crate) fn read(fd: RawFd) {
-    wait(&[fd])[fd as usize] = false;
+    wait(fd).readable[fd as usize] = false;
 }
 
-fn wait(fds: &[RawFd]) -> MutexGuard<'static, Vec<bool>> {
-    let mut readable = KERNEL.readable.lock().unwrap();
-    while !fds.iter().any(|&fd| readable[fd as usize]) {
-        readable = KERNEL.changed.wait(readable).unwrap();
+/// Waits until the descriptor is readable. Where it never is, loom fails the test.
+pub(crate) fn poll(fd: RawFd) {
+    drop(wait(fd));
+}
+
+fn wait(fd: RawFd) -> MutexGuard<'static, Descriptors> {
+    let mut descriptors = lock();
+    while !descriptors.readable[fd as usize] {
+        descriptors.is_watched = true;
+        descriptors = KERNEL.changed.wait(descriptors).unwrap();
     }
-    readable
+    descriptors
+}
+
+fn lock() -> MutexGuard<'static, Descriptors> {
+    KERNEL.descriptors.lock().unwrap()
 }

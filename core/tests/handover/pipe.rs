@@ -15,7 +15,7 @@ impl Pipe {
     }
 
     pub(crate) fn put(&self) {
-        assert!(!kernel::set(self.0, true), "the pipe is empty when a byte is written");
+        assert!(!kernel::write(self.0), "the pipe is empty when a byte is written");
     }
 
     pub(crate) fn take(&self) {

@@ -20,19 +20,28 @@ loom::thread_local! {
 }
 
 /// loom takes a sequentially consistent access for a weaker one, but not a fence. One between each such store and the next
-/// such load makes of them what they should be: without it the load may pass the store. An access that is weaker gets none.
+/// such load makes of them what they should be: without it the load may pass the store. A weaker load gets none before it,
+/// and a weaker store none behind it.
 fn load<T>(order: Ordering, access: impl FnOnce() -> T) -> T {
-    if order == Ordering::SeqCst && HAS_STORED.with(|has| has.replace(false)) {
-        fence(order);
+    if order == Ordering::SeqCst {
+        catch_up();
     }
     access()
 }
 
 fn store<T>(order: Ordering, access: impl FnOnce() -> T) -> T {
-    if order == Ordering::SeqCst {
-        HAS_STORED.with(|has| has.set(true));
+    if order != Ordering::SeqCst {
+        catch_up();
     }
-    access()
+    let value = access();
+    HAS_STORED.with(|has| has.set(order == Ordering::SeqCst));
+    value
+}
+
+fn catch_up() {
+    if HAS_STORED.with(|has| has.replace(false)) {
+        fence(Ordering::SeqCst);
+    }
 }
 
 #[derive(Debug)]
