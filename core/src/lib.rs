@@ -18,6 +18,7 @@ mod notices;
 pub mod options;
 pub mod properties;
 pub mod proto;
+mod sync;
 mod transport;
 mod turn;
 mod wait;

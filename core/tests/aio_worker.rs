@@ -214,14 +214,16 @@ fn heartbeats_go_out_while_every_handler_is_stuck() {
     let beat = Duration::from_millis(200);
     let options = majordomo::BrokerOptions::new("tcp://127.0.0.1:0").heartbeat(beat).liveness(3);
     let broker = Broker::with_options(options).unwrap();
-    let beating = WorkerOptions::new(broker.endpoint(), "echo").protocol(Protocol::V02).heartbeat(beat);
-    let (stuck, client) = (Worker::with_options(beating).unwrap(), client(&broker));
-    let response = client.request("echo", "hi");
-    let request = block_on(stuck.recv()).unwrap();
-    // This thread, which handles the request, does nothing for five times what the broker would bear in silence.
-    std::thread::sleep(beat * 3 * 5);
-    request.reply("after all").unwrap();
-    assert_eq!(block_on(response).unwrap(), Message::from("after all"));
+    for protocol in [Protocol::V02, Protocol::X1] {
+        let beating = WorkerOptions::new(broker.endpoint(), "echo").protocol(protocol).heartbeat(beat);
+        let (stuck, client) = (Worker::with_options(beating).unwrap(), client(&broker));
+        let response = client.request("echo", "hi");
+        let request = block_on(stuck.recv()).unwrap();
+        // This thread, which handles the request, does nothing for five times what the broker would bear in silence.
+        std::thread::sleep(beat * 3 * 5);
+        request.reply("after all").unwrap();
+        assert_eq!(block_on(response).unwrap(), Message::from("after all"));
+    }
 }
 
 #[test]

@@ -281,8 +281,8 @@ fn the_caller_can_give_up_while_it_waits_and_use_the_client_again() {
     echo.join().unwrap();
 }
 
-#[test]
-fn a_signal_in_the_waiting_thread_asks_the_caller_at_once() {
+/// Makes SIGUSR1 interrupt what a thread waits in, and do nothing else.
+fn notice_signals() {
     extern "C" fn nothing(_: libc::c_int) {}
     let handler: extern "C" fn(libc::c_int) = nothing;
     // SAFETY: the handler does nothing, which is allowed in one.
@@ -291,6 +291,11 @@ fn a_signal_in_the_waiting_thread_asks_the_caller_at_once() {
         action.sa_sigaction = handler as libc::sighandler_t;
         libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
     }
+}
+
+#[test]
+fn a_signal_in_the_waiting_thread_asks_the_caller_at_once() {
+    notice_signals();
     let (broker, endpoint) = Raw::router();
     let (sender, receiver) = mpsc::channel();
     let asking = thread::spawn(move || {
@@ -310,6 +315,28 @@ fn a_signal_in_the_waiting_thread_asks_the_caller_at_once() {
         thread::yield_now();
     }
     assert_eq!(kind(asking.join().unwrap()), Some(ErrorKind::Cancelled));
+}
+
+#[test]
+fn a_request_that_asks_nobody_goes_on_after_signals() {
+    notice_signals();
+    let (broker, endpoint) = Raw::router();
+    let (sender, receiver) = mpsc::channel();
+    let asking = thread::spawn(move || {
+        // SAFETY: no preconditions.
+        sender.send(unsafe { libc::pthread_self() }).unwrap();
+        patient(&endpoint).request("echo", "hi").unwrap()
+    });
+    let waiting = receiver.recv().unwrap();
+    let request = asked(&broker);
+    for _ in 0..1000 {
+        // SAFETY: the thread is not joined yet.
+        unsafe { libc::pthread_kill(waiting, libc::SIGUSR1) };
+        thread::yield_now();
+    }
+    assert!(!asking.is_finished());
+    reply(&broker, &request, b"echo", b"answer");
+    assert_eq!(asking.join().unwrap(), Message::from("answer"));
 }
 
 #[test]

@@ -6,17 +6,20 @@ mod aio_peers;
 mod worker_peers;
 mod x1_peers;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::hint;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use aio_peers::{block_on, until};
+use bytes::Bytes;
 use majordomo::aio::{self, Inbox, WorkerEvent, WorkerEventKind};
+use majordomo::proto::mdpx::{self, Command};
 use majordomo::{
     Broker, ErrorKind, EventHook, Message, Properties, Protocol, Request, ServiceError, Worker, WorkerOptions,
 };
-use worker_peers::{PATIENCE, RawBroker};
+use worker_peers::{BEAT, Finally, PATIENCE, RawBroker};
 use x1_peers::{Outcome, X1Client};
 
 fn broker() -> Broker {
@@ -94,6 +97,47 @@ fn a_blocking_worker_answers_parts_and_failures_and_holds_further_requests_ready
             }
         }
     }
+}
+
+#[test]
+fn heartbeats_go_out_while_the_handler_computes() {
+    let broker = RawBroker::new(Protocol::X1);
+    let worker = Worker::with_options(worker_peers::options(&broker, Protocol::X1)).unwrap();
+    let say = |peer: &[u8], frames: Vec<Bytes>| broker.send(peer, frames.iter().map(|frame| frame.to_vec()).collect());
+    // Who says something next, and whether it is what is waited for.
+    let hear = |wanted: fn(&Command<'_>) -> bool| {
+        let (peer, frames) = broker.recv();
+        let header = Bytes::from(frames[0].clone());
+        (peer, wanted(&mdpx::read(&header, frames.len() - 1).unwrap().command))
+    };
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _ending = Finally(|| {
+            done.store(true, Ordering::Relaxed);
+            worker.close();
+        });
+        scope.spawn(|| {
+            let request = worker.recv().unwrap();
+            while !done.load(Ordering::Relaxed) {
+                hint::spin_loop();
+            }
+            request.reply("done").unwrap();
+        });
+        let (peer, is_ready) = hear(|command| matches!(command, Command::Ready { .. }));
+        assert!(is_ready, "READY was to come");
+        let heartbeat_ms = BEAT.as_millis() as u32;
+        say(&peer, mdpx::control(&Command::WorkerWelcome { heartbeat_ms, liveness: 100, max_message: 1 << 20 }));
+        let delivery = Command::Deliver { delivery: 1, session: [0; 16], number: 1, ttl_ms: 0, attempt: 1 };
+        say(&peer, mdpx::message(&delivery, &"compute".into()));
+        let is_beat = |command: &Command<'_>| matches!(command, Command::Heartbeat);
+        // Before the first it may have said that it takes several messages in one.
+        while !hear(is_beat).1 {}
+        for _ in 0..9 {
+            assert_eq!(hear(is_beat), (peer.clone(), true), "a HEARTBEAT was to come");
+        }
+        done.store(true, Ordering::Relaxed);
+        while !hear(|command| matches!(command, Command::WorkerFinal { delivery: 1, .. })).1 {}
+    });
 }
 
 #[test]

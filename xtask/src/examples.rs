@@ -10,7 +10,7 @@ use crate::build::{Builder, Stage};
 use crate::demo::troubles;
 use crate::hub::{Hub, output_within};
 use crate::project::{Language, Project};
-use crate::textstats::exchange;
+use crate::textstats::{exchange, interrupt};
 
 /// How long an example may run.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -36,6 +36,10 @@ pub(crate) fn run(project: &Project, builder: &mut Builder<'_>) -> Result<Vec<Ch
             checks.push(Check {
                 name: format!("{TEXTSTATS}, five clients and five workers"),
                 outcome: outcome.and_then(|()| textstats(project)),
+            });
+            checks.push(Check {
+                name: format!("{TEXTSTATS}, workers that are interrupted at work"),
+                outcome: interrupted(project),
             });
             continue;
         }
@@ -86,6 +90,14 @@ fn textstats(project: &Project) -> Result<()> {
         output.push_str(&format!("{}: {reply}\n", file.file_name().unwrap_or_default().to_string_lossy()));
     }
     same(&output, &expected)
+}
+
+fn interrupted(project: &Project) -> Result<()> {
+    let folder = project.target().join("interrupted");
+    fs::create_dir_all(&folder)?;
+    let outcome = interrupt(project, &folder);
+    fs::remove_dir_all(folder)?;
+    outcome
 }
 
 fn expected(project: &Project, example: &str) -> Result<String> {

@@ -143,7 +143,31 @@ fn read_figures(line: &str) -> Option<Figures> {
 #[cfg(test)]
 mod tests {
     use super::{Figures, TARGETS, read_figures};
+    use std::collections::BTreeSet;
     use std::path::Path;
+
+    #[test]
+    fn every_function_of_the_header_is_in_a_target() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+        let targets: Vec<String> = TARGETS
+            .iter()
+            .filter(|name| name.starts_with("c_"))
+            .map(|name| read(&format!("fuzz/fuzz_targets/{name}.rs")))
+            .collect();
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let called: BTreeSet<&str> = targets.iter().flat_map(|text| text.split(|c| !is_word(c))).collect();
+        let header = read("include/majordomo.h");
+        let code = header.lines().filter(|line| !line.starts_with(['/', ' ', '#']));
+        let declared: Vec<&str> = code
+            .filter_map(|line| line.split_once('('))
+            .filter_map(|(before, _)| before.rsplit(|c| !is_word(c)).next())
+            .filter(|name| name.starts_with("md"))
+            .collect();
+        assert!(declared.len() > 100, "only {} functions found: the scan is blind", declared.len());
+        let missing: Vec<&&str> = declared.iter().filter(|name| !called.contains(**name)).collect();
+        assert!(missing.is_empty(), "never fuzzed: {missing:?}");
+    }
 
     #[test]
     fn the_last_line_of_libfuzzer_has_the_figures() {

@@ -325,11 +325,16 @@ impl Program {
     }
 
     /// Asks it to end, as an operator would, and waits; one that does not end in time is killed, which is an error.
-    pub(crate) fn end(mut self) -> Result<ExitStatus> {
+    pub(crate) fn end(self) -> Result<ExitStatus> {
+        self.end_by(Signal::SIGTERM)
+    }
+
+    /// As [`Program::end`], by a signal of choice.
+    pub(crate) fn end_by(mut self, signal: Signal) -> Result<ExitStatus> {
         if let Some(status) = self.ended()? {
             return Ok(status);
         }
-        killpg(Pid::from_raw(leader(&self.child)), Signal::SIGTERM)?;
+        killpg(Pid::from_raw(leader(&self.child)), signal)?;
         let deadline = Instant::now() + GRACE;
         while Instant::now() < deadline {
             if let Some(status) = self.ended()? {
@@ -337,7 +342,7 @@ impl Program {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        bail!("process {} did not end within {} s of SIGTERM", self.child.id(), GRACE.as_secs());
+        bail!("process {} did not end within {} s of {signal}", self.child.id(), GRACE.as_secs());
     }
 }
 

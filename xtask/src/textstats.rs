@@ -1,11 +1,13 @@
 //! Five workers and five clients of `examples/textstats` over one broker, and what the clients have to say.
 
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::signal::Signal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -113,22 +115,102 @@ pub(crate) fn exchange(project: &Project, files: &[PathBuf], mut progress: impl 
             result.troubles.push(format!("the {} client ended with {status}", language.title()));
         }
     }
-    result.troubles.extend(
-        workers.into_iter().filter_map(|(language, worker)| stop(language, worker).err()).map(|e| format!("{e:#}")),
-    );
+    let signals = [Signal::SIGTERM, Signal::SIGINT].into_iter().cycle();
+    let ends = workers.into_iter().zip(signals).map(|((language, worker), signal)| stop(language, worker, signal));
+    result.troubles.extend(ends.filter_map(Result::err).map(|error| format!("{error:#}")));
     if let Err(error) = hub.stop() {
         result.troubles.push(format!("{error:#}"));
     }
     Ok(result)
 }
 
-fn stop(language: Language, worker: Program) -> Result<()> {
+/// Ends a worker as an operator does or as a person does: both are promised.
+fn stop(language: Language, worker: Program, signal: Signal) -> Result<()> {
     let name = language.title();
-    let status = worker.end().with_context(|| format!("the {name} worker does not end on SIGTERM"))?;
+    let status = worker.end_by(signal).with_context(|| format!("the {name} worker does not end on {signal}"))?;
     if !status.success() {
-        bail!("the {name} worker ended with {status} on SIGTERM");
+        bail!("the {name} worker ended with {status} on {signal}");
     }
     Ok(())
+}
+
+/// Interrupts the worker of each language in the middle of a request, which it has to answer before it ends. `folder` is for
+/// the texts that are asked about.
+pub(crate) fn interrupt(project: &Project, folder: &Path) -> Result<()> {
+    let hub = Hub::start(project)?;
+    for language in Language::ALL {
+        // As many words as a worker needs to be found at work.
+        let mut words = 100_000;
+        while !interrupt_at(project, &hub, language, folder, words)? {
+            if words > 10_000_000 {
+                bail!("the {} worker is too fast to be interrupted", language.title());
+            }
+            words *= 2;
+        }
+    }
+    hub.stop()
+}
+
+/// Whether the worker had not answered yet when it was interrupted.
+fn interrupt_at(project: &Project, hub: &Hub, language: Language, folder: &Path, words: usize) -> Result<bool> {
+    let name = language.title();
+    let short = folder.join("short.txt");
+    let long = folder.join("long.txt");
+    fs::write(&short, "one word more")?;
+    fs::write(&long, (0..words).map(|number| format!("{number:07} ")).collect::<String>())?;
+
+    let (sender, events) = channel();
+    let next = |patience: Duration| match events.recv_timeout(patience) {
+        Ok((_, Event::Line(line))) => Ok(Some(line)),
+        Ok((peer, Event::End)) => bail!("the {name} {peer} ended before its time"),
+        Err(RecvTimeoutError::Timeout) => Ok(None),
+        Err(RecvTimeoutError::Disconnected) => bail!("the {name} programs are gone"),
+    };
+    let worker = project.example(language, "textstats", "worker").arg(&hub.endpoint).arg(service(language));
+    let worker = worker.follow(Vec::new(), "worker", &sender)?;
+    if next(START)?.as_deref() != Some("ready") {
+        bail!("the {name} worker is not ready");
+    }
+    let client = project.example(language, "textstats", "client").arg(&hub.endpoint).arg(service(language));
+    let names = [short.as_os_str().as_bytes(), b"\0", long.as_os_str().as_bytes(), b"\0"].concat();
+    let mut client = client.follow(names, "client", &sender)?;
+    let answer = |line: &str| read(language, line, 2)?.outcome.map_err(|error| anyhow!("the {name} worker: {error}"));
+    answer(&next(START)?.context("no first answer")?)?;
+
+    // To receive the text takes far less than this.
+    let at_work = ticks(worker.pid())? + 3;
+    let deadline = Instant::now() + START;
+    while ticks(worker.pid())? < at_work {
+        if let Some(line) = next(Duration::from_millis(1))? {
+            answer(&line)?;
+            stop(language, worker, Signal::SIGINT)?;
+            return Ok(false);
+        }
+        if Instant::now() > deadline {
+            bail!("the {name} worker has not begun after {} s", START.as_secs());
+        }
+    }
+    stop(language, worker, Signal::SIGINT)?;
+    let line = loop {
+        match events.recv_timeout(START) {
+            Ok(("client", Event::Line(line))) => break line,
+            Ok(("worker", _)) => {}
+            _ => bail!("the interrupted {name} worker has left its request"),
+        }
+    };
+    let told = answer(&line)?;
+    if !told.contains(&format!("\"words\":{words},")) {
+        bail!("the interrupted {name} worker answers {told}");
+    }
+    client.wait()?;
+    Ok(true)
+}
+
+/// How much of the processor a process has used, in hundredths of a second.
+fn ticks(pid: u32) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').skip(11).take(2));
+    fields.context("no figures of a process")?.map(|ticks| Ok(ticks.parse::<u64>()?)).sum()
 }
 
 #[derive(Clone, Copy, Debug)]

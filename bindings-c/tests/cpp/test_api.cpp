@@ -2,9 +2,11 @@
 #include <majordomo.hpp>
 
 #include <algorithm>
+#include <csignal>
 #include <functional>
 #include <iostream>
 #include <string>
+#include <sys/time.h>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -468,6 +470,58 @@ void a_stream_that_is_left_in_the_middle_is_given_up_at_once ()
     CHECK ((*parts.next ())[0] == "end" && !parts.next ().has_value ());
 }
 
+void on_signal (int) {}
+
+// Signals again and again while it lives, so that one is sure to come while a call waits.
+class alarms {
+public:
+    alarms ()
+    {
+        struct sigaction action = {};
+        action.sa_handler = on_signal;
+        sigaction (SIGALRM, &action, nullptr);
+        every (20000);
+    }
+    ~alarms () { every (0); }
+
+private:
+    static void every (suseconds_t microseconds)
+    {
+        const timeval interval = {0, microseconds};
+        const itimerval timer = {interval, interval};
+        setitimer (ITIMER_REAL, &timer, nullptr);
+    }
+};
+
+void a_signal_ends_whatever_waits_with_an_exception ()
+{
+    const md::broker hub ("tcp://127.0.0.1:0");
+    for (const char *protocol : {"0.1", "0.2", "x1"}) {
+        md::client client (hub.endpoint (), patient (protocol));
+        md::async_client async (hub.endpoint (), patient (protocol));
+        md::worker_options options;
+        options.protocol = protocol;
+        md::worker worker (hub.endpoint (), "idle", options);
+        md::async_worker several (hub.endpoint (), "idle", options);
+        const auto ticket = async.send ("nobody", "x");
+        {
+            const alarms ringing;
+            CHECK (thrown ([&] { client.request ("nobody", "x"); }) == MD_ECANCELLED);
+            CHECK (thrown ([&] { for (const auto &part : client.stream ("nobody", "x")) part.size (); }) == MD_ECANCELLED);
+            CHECK (thrown ([&] { async.recv (); }) == MD_ECANCELLED);
+            CHECK (thrown ([&] { worker.recv (); }) == MD_ECANCELLED);
+            CHECK (thrown ([&] { worker.recv_for (60s); }) == MD_ECANCELLED);
+            CHECK (thrown ([&] { worker.serve ([] (md::message body) { return body; }); }) == MD_ECANCELLED);
+            CHECK (thrown ([&] { several.recv (); }) == MD_ECANCELLED);
+        }
+        // Nothing but the waiting has ended.
+        CHECK (async.outstanding () == 1);
+        async.cancel (ticket);
+        CHECK (async.recv ().failure->number () == MD_ECANCELLED);
+        CHECK (client.request ("mmi.service", "idle")[0] == "200");
+    }
+}
+
 } // namespace
 
 int main ()
@@ -489,6 +543,7 @@ int main ()
         TEST (a_cancelled_request_tells_its_worker),
         TEST (options_of_a_request_are_its_own_also_between_threads),
         TEST (a_stream_that_is_left_in_the_middle_is_given_up_at_once),
+        TEST (a_signal_ends_whatever_waits_with_an_exception),
     };
     for (const auto &[name, test] : tests) {
         broken = 0;

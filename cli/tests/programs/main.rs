@@ -357,3 +357,25 @@ fn signals_end_an_mdctl_that_waits_and_a_broker_that_holds_its_request() {
         held.wait().unwrap();
     }
 }
+
+#[test]
+fn signals_end_an_mdctl_conform_in_the_middle_and_its_broker_serves_on() {
+    for signal in [SIGINT, SIGTERM] {
+        // What is judged by heartbeats takes minutes with these.
+        let running = Running::start(&["--bind", "tcp://127.0.0.1:0", "--heartbeat-ms", "60000"], 1);
+        let endpoint = running.endpoints[0].clone();
+        let mut judging = Command::new(env!("CARGO_BIN_EXE_mdctl"))
+            .args(["conform", &endpoint, "--heartbeat-ms", "60000"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut findings = BufReader::new(judging.stdout.take().unwrap()).lines();
+        findings.next().expect("a finding").unwrap();
+        let kill = Command::new("kill").args([format!("-{signal}"), judging.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        assert_eq!(judging.wait().unwrap().signal(), Some(signal));
+        let client = majordomo::Client::connect(&endpoint).unwrap();
+        client.request("mmi.protocols", majordomo::Message::new()).unwrap();
+        assert_eq!(running.signal(SIGTERM).status.code(), Some(0));
+    }
+}

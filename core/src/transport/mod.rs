@@ -9,6 +9,7 @@ mod dealer;
 mod frame;
 mod library;
 mod memory;
+mod pipe;
 mod poller;
 mod router;
 mod socket;

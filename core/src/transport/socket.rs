@@ -79,7 +79,7 @@ impl Socket {
         Ok(events)
     }
 
-    fn get_int(&self, option: u32, name: &str) -> Result<c_int> {
+    pub(super) fn get_int(&self, option: u32, name: &str) -> Result<c_int> {
         let mut value: c_int = 0;
         let mut length = size_of::<c_int>();
         // SAFETY: the socket is live; value and length are what the option takes.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::error::ErrorKind;
 use crate::proto::{Frame as _, RoutingId};
 
-use super::socket::os_error;
+use super::socket::{Socket, os_error};
 use super::*;
 
 const LONG: Option<Duration> = Some(Duration::from_secs(30));
@@ -372,6 +372,38 @@ fn descriptors_are_not_inherited_and_connections_are_kept_alive() {
         }
     }
     assert_eq!(connections, 2, "both ends of the connection are in this process");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connection_that_never_says_what_it_is_ends_and_gives_its_descriptor_back() {
+    use std::io::Read;
+    use std::net::TcpStream;
+
+    let (router, endpoint) = router();
+    let dealer = Dealer::connect(&endpoint, &options()).unwrap();
+    for socket in [router.socket(), dealer.socket()] {
+        assert_eq!(socket.get_int(zmq_sys::ZMQ_HANDSHAKE_IVL, "handshake").unwrap(), 10_000);
+    }
+
+    // A socket like theirs, with less patience.
+    let hasty = Socket::new(zmq::ROUTER, Context::shared().unwrap()).unwrap();
+    hasty.set_int(zmq_sys::ZMQ_HANDSHAKE_IVL, 100).unwrap();
+    let endpoint = hasty.bind("tcp://127.0.0.1:0").unwrap();
+    let port: u16 = endpoint.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap();
+    let accepted = || {
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+        let numbers = descriptors.map(|entry| entry.unwrap().file_name().to_string_lossy().parse().unwrap());
+        numbers.filter_map(tcp_ports).filter(|ports| ports.0 == port).count()
+    };
+    let silent: Vec<TcpStream> =
+        (0..50).map(|_| TcpStream::connect(endpoint.trim_start_matches("tcp://")).unwrap()).collect();
+    for mut stream in silent {
+        stream.set_read_timeout(LONG).unwrap();
+        // The socket's own greeting, and then the end.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
+    assert_eq!(accepted(), 0);
 }
 
 /// Local and remote port of an IPv4 socket.

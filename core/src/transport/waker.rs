@@ -1,20 +1,18 @@
 //! Waking a thread that waits in a poller.
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::RawFd;
 
 use crate::error::Result;
+use crate::sync::{AtomicBool, Ordering};
 
-use super::socket::io_error;
+use super::pipe::Pipe;
 
 /// Wakes one waiting thread from any other. However often it is woken, one byte at most is under way: the first wake
 /// after a [`clear`](Waker::clear) costs a system call, the others cost an atomic.
 #[derive(Debug)]
 pub(crate) struct Waker {
     pending: AtomicBool,
-    reader: PipeReader,
-    writer: PipeWriter,
+    pipe: Pipe,
 }
 
 impl Waker {
@@ -23,22 +21,20 @@ impl Waker {
     /// # Errors
     /// `BrokerUnreachable` without free descriptors.
     pub(crate) fn new() -> Result<Waker> {
-        let (reader, writer) = io::pipe().map_err(|error| io_error("no pipe could be opened", &error))?;
-        Ok(Waker { pending: AtomicBool::new(false), reader, writer })
+        Ok(Waker { pending: AtomicBool::new(false), pipe: Pipe::new()? })
     }
 
     /// Wakes the thread; it finds everything that was stored before this call.
     pub(crate) fn wake(&self) {
         if !self.pending.swap(true, Ordering::AcqRel) {
-            // The pipe is empty, so this neither waits nor fails.
-            let _ = (&self.writer).write_all(&[1]);
+            self.pipe.put();
         }
     }
 
     /// Takes the wake-up back. The woken thread calls this first, then looks for what there is to do.
     pub(crate) fn clear(&self) {
         if self.pending.load(Ordering::Acquire) {
-            let _ = (&self.reader).read(&mut [0]);
+            self.pipe.take();
             // Swap, not store: what wakers wrote before they saw `true` is visible after this.
             self.pending.swap(false, Ordering::AcqRel);
         }
@@ -50,6 +46,6 @@ impl Waker {
     }
 
     pub(super) fn fd(&self) -> RawFd {
-        self.reader.as_raw_fd()
+        self.pipe.fd()
     }
 }

@@ -5,9 +5,10 @@
 //! then keeps to the new plan even if the session is looked after again. So messages, which only put off what is due, cost
 //! it nothing: it wakes about twice in an interval, and a few times a second while handlers run.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Instant, Mutex, Ordering};
 
 /// Between two looks at a session that is due but in somebody's hands.
 const BRIEFLY: Duration = Duration::from_millis(5);

@@ -57,8 +57,8 @@ fn a_recv_that_waits_for_its_turn_asks_too() {
     });
 }
 
-#[test]
-fn a_signal_is_asked_about_at_once() {
+/// Makes SIGUSR1 interrupt what a thread waits in, and do nothing else.
+fn notice_signals() {
     extern "C" fn noticed(_: libc::c_int) {}
     // SAFETY: the handler does nothing; without SA_RESTART it interrupts what the thread waits in.
     unsafe {
@@ -66,6 +66,37 @@ fn a_signal_is_asked_about_at_once() {
         action.sa_sigaction = noticed as *const () as usize;
         libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
     }
+}
+
+#[test]
+fn a_recv_that_asks_nobody_goes_on_after_signals() {
+    notice_signals();
+    let broker = RawBroker::new(Protocol::V01);
+    let worker = Worker::with_options(options(&broker, Protocol::V01)).unwrap();
+    let peer = broker.registered("echo");
+    let (sender, receiver) = mpsc::channel();
+    thread::scope(|scope| {
+        let _ending = Finally(|| worker.close());
+        let waiting = scope.spawn(|| {
+            // SAFETY: no preconditions.
+            sender.send(unsafe { libc::pthread_self() }).unwrap();
+            worker.recv().unwrap().reply("answer").unwrap();
+        });
+        let thread = receiver.recv().unwrap();
+        for _ in 0..1000 {
+            // SAFETY: the thread is joined at the end of the scope only.
+            unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+            thread::yield_now();
+        }
+        assert!(!waiting.is_finished());
+        broker.request(&peer, b"client", &[b"hi"]);
+        broker.answered(&peer, b"client", &[b"answer"]);
+    });
+}
+
+#[test]
+fn a_signal_is_asked_about_at_once() {
+    notice_signals();
     let broker = RawBroker::new(Protocol::V01);
     let worker = Worker::with_options(options(&broker, Protocol::V01)).unwrap();
     let peer = broker.registered("echo");
