@@ -28,8 +28,11 @@ const BEFORE: [(&str, &[u8]); 8] = [
     ("worker", &[0, 7, 0]),
 ];
 
+/// Makes inputs of the frames of a body.
+type OfBody = fn(&[Vec<u8>]) -> Vec<Vec<u8>>;
+
 /// What is made of a vector's body for the other targets, and of how many bodies of a table.
-const OF_BODIES: [(&str, usize, fn(&[Vec<u8>]) -> Vec<Vec<u8>>); 3] = [
+const OF_BODIES: [(&str, usize, OfBody); 3] = [
     ("mmi", usize::MAX, |body| (0..MMI_NAMES).map(|name| question(name, body)).collect()),
     ("c_messages", usize::MAX, |body| vec![message_calls(body)]),
     // These are slow, and handles do not look into what they carry.
