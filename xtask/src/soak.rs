@@ -24,7 +24,7 @@ use report::Report;
 /// What `cargo xtask soak` is asked for.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// How long the load lasts
+    /// How long the load lasts; what grows is judged from 7 minutes on
     #[arg(long, value_name = "M", default_value_t = 20.0)]
     minutes: f64,
     /// How many requests each client makes in a second

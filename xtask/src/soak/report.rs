@@ -38,7 +38,7 @@ struct Row {
     /// What the line comes to after eight hours, beyond its start.
     in_eight_hours: f64,
     eight_hours_uncertainty: f64,
-    /// Whether it grows by more than its uncertainty and its floor explain; `None` where growth is for the reader to judge.
+    /// Whether it grows by more than its uncertainty and its floor explain; `None` where that is not judged.
     grows: Option<bool>,
 }
 
@@ -53,6 +53,9 @@ pub(crate) struct Report {
 
 const EIGHT: f64 = 8.0;
 const MIB: f64 = 1024.0 * 1024.0;
+
+/// What goes on for less than this after the warm-up, in seconds, may still be warming up: its growth is not judged.
+const SHORTEST: f64 = 300.0;
 
 /// What a figure may grow by in an hour, beyond its uncertainty. The least that malloc gives out is 32 bytes: lost with each of
 /// the 144,000 requests that an agent makes in an hour at the default rate, they are 4.4 MiB.
@@ -69,12 +72,13 @@ impl Report {
         outcomes: Outcomes,
     ) -> Report {
         let begin = lasted.as_secs_f64() * warm_up;
+        let is_judged = lasted.as_secs_f64() - begin >= SHORTEST;
         let mut rows = Vec::new();
         let mut row = |of: &str, figure, unit, floor: Option<f64>, samples: Vec<(f64, f64)>| {
             let samples: Vec<_> = samples.into_iter().filter(|(at, _)| *at >= begin).collect();
             let Some(trend) = Trend::of(&samples) else { return };
             let (in_eight_hours, eight_hours_uncertainty) = (trend.per_hour * EIGHT, trend.uncertainty * EIGHT);
-            let (of, grows) = (of.to_owned(), floor.map(|floor| trend.is_beyond(floor)));
+            let (of, grows) = (of.to_owned(), floor.filter(|_| is_judged).map(|floor| trend.is_beyond(floor)));
             rows.push(Row { of, figure, unit, trend, in_eight_hours, eight_hours_uncertainty, grows });
         };
         for process in watched {
@@ -134,20 +138,18 @@ impl Report {
 mod tests {
     use super::*;
 
-    const MINUTES: f64 = 20.0;
-
     /// A soak whose only process held this at each second; its latencies rise all the while.
-    fn report(held: impl Fn(f64) -> Sample) -> Report {
-        let seconds: Vec<f64> = (0..400).map(|n| f64::from(n) * 3.0).collect();
+    fn report(minutes: u32, held: impl Fn(f64) -> Sample) -> Report {
+        let seconds: Vec<f64> = (0..minutes * 20).map(|n| f64::from(n) * 3.0).collect();
         let samples = seconds.iter().map(|at| held(*at)).collect();
         let latencies: Vec<_> = seconds.iter().map(|at| (*at, Percentiles { p50: *at, p99: 2.0 * at })).collect();
         let outcomes = Outcomes { asked: 100, answered: 100, failed: 0 };
         let watched = [Watched { name: "C".to_owned(), pid: 1, samples }];
-        Report::new(Duration::from_secs_f64(MINUTES * 60.0), 0.25, &watched, &latencies, outcomes)
+        Report::new(Duration::from_secs(u64::from(minutes) * 60), 0.25, &watched, &latencies, outcomes)
     }
 
     fn growing(held: impl Fn(f64) -> Sample) -> Vec<String> {
-        report(held).growing().collect()
+        report(20, held).growing().collect()
     }
 
     /// From 0 to 1, with no order to it.
@@ -183,7 +185,16 @@ mod tests {
     fn thirty_two_bytes_for_each_request_are_a_leak() {
         let leaking = |at| Sample { resident: healthy(at).resident + 40.0 * at * 32.0, ..healthy(at) };
         assert_eq!(growing(leaking), ["memory of C"]);
-        assert!(report(leaking).table().contains("**yes**"));
+        assert!(report(20, leaking).table().contains("**yes**"));
+    }
+
+    #[test]
+    fn growth_in_a_few_minutes_is_told_and_not_judged() {
+        let warming = |at| Sample { resident: healthy(at).resident + at * 1e4, ..healthy(at) };
+        assert_eq!(report(6, warming).growing().count(), 0);
+        let table = report(6, warming).table();
+        assert!(table.lines().any(|row| row.contains("memory") && row.contains('±') && row.contains('–')), "{table}");
+        assert_eq!(report(7, warming).growing().count(), 1);
     }
 
     #[test]
@@ -195,7 +206,7 @@ mod tests {
 
     #[test]
     fn each_figure_is_told_for_eight_hours() {
-        let table = report(healthy).table();
+        let table = report(20, healthy).table();
         for figure in ["memory", "descriptors", "threads", "median latency", "99th percentile"] {
             let row = table.lines().find(|line| line.contains(figure)).expect("a row");
             assert_eq!(row.matches('±').count(), 2, "by the hour and by eight: {row}");
