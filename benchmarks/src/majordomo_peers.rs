@@ -27,6 +27,9 @@ pub(crate) struct BrokerArguments {
     /// How many bytes the waiting requests may hold
     #[arg(long, default_value_t = 1 << 30)]
     max_queued_bytes: usize,
+    /// How many bytes a message may have
+    #[arg(long, default_value_t = 256 << 20)]
+    max_message_bytes: usize,
 }
 
 #[derive(clap::Args, Debug)]
@@ -90,7 +93,8 @@ pub(crate) fn broker(arguments: &BrokerArguments) -> Result<()> {
         .max_queued(requests)
         .max_queued_per_service(requests)
         .max_queued_bytes(bytes)
-        .max_queued_bytes_per_service(bytes);
+        .max_queued_bytes_per_service(bytes)
+        .max_message_bytes(arguments.max_message_bytes);
     let broker = Broker::with_options(options)?;
     let endpoint = broker.endpoint().to_owned();
     report::print(&Listening { workers: endpoint.clone(), endpoint, pid: std::process::id() })?;

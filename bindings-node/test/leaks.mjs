@@ -1,8 +1,12 @@
 // A program for leaks.test.mjs: does one thing again and again, and prints how much more is held afterwards.
 import { readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { setImmediate } from 'node:timers/promises';
 
 import { Broker, Client, ServiceError, Worker } from 'majordomo';
+
+const [what, count, mallinfo] = process.argv.slice(2);
+const inUse = createRequire(import.meta.url)(mallinfo);
 
 const PATIENCE = 60_000;
 const SPANS = 4;
@@ -19,6 +23,7 @@ async function held() {
     heap: heapUsed,
     external,
     arrayBuffers,
+    native: inUse(),
     resident: rss,
     handles: process.getActiveResourcesInfo().length,
     descriptors: readdirSync('/proc/self/fd').length,
@@ -141,7 +146,6 @@ async function handles(endpoint) {
   return { once, end: () => echo.drain() };
 }
 
-const [what, count] = process.argv.slice(2);
 const broker = await Broker.start('tcp://127.0.0.1:0');
 const { once, end } = await (what === 'requests' ? requests : handles)(broker.endpoint);
 const each = await once();

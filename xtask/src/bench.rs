@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
     /// The protocol of Majordomo's peers, by default the best one: 0.1, 0.2 or x1
     #[arg(long, value_name = "NAME")]
     protocol: Option<String>,
+    /// Fail where a target is missed
+    #[arg(long)]
+    check: bool,
     /// Print JSON, and nothing else, on standard output
     #[arg(long)]
     json: bool,
@@ -54,7 +57,8 @@ pub(crate) struct Setting {
     repetitions: usize,
 }
 
-/// Measures, prints, and says whether everything could be measured. Whether targets are met is for the reader to judge.
+/// Measures, prints, and says whether everything could be measured. Whether targets are met is for the reader to judge, or for
+/// `--check` where the machine is known to do nothing else.
 pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
     let comparisons = chosen(&arguments.only)?;
     if arguments.repetitions == 0 {
@@ -76,6 +80,11 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
     let failures: Vec<String> = results.values().flat_map(|figures| figures.failures.iter().cloned()).collect();
     if !failures.is_empty() {
         eprintln!("xtask: bench: {} measurements failed", failures.len());
+    }
+    let missed = table::missed(&comparisons, &results);
+    if arguments.check && !missed.is_empty() {
+        eprintln!("xtask: bench: FAILED: {} targets missed: {}", missed.len(), missed.join("; "));
+        return Ok(false);
     }
     Ok(failures.is_empty())
 }

@@ -1,7 +1,8 @@
 //! `cargo xtask soak`: a steady load for a while, and what becomes of memory, descriptors, threads and latency meanwhile.
 //!
 //! One broker, and the conformance agents of all languages as workers and clients: each agent asks the service of the next one at
-//! a steady rate. A line is fitted to each figure after the warm-up; a leak shows as a slope that its uncertainty does not explain.
+//! a steady rate. A line is fitted to each figure after the warm-up; a leak shows as a slope that its
+//! uncertainty does not explain, and fails the soak.
 
 mod load;
 mod report;
@@ -23,7 +24,7 @@ use report::Report;
 /// What `cargo xtask soak` is asked for.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// How long the load lasts
+    /// How long the load lasts; what grows is judged from 7 minutes on
     #[arg(long, value_name = "M", default_value_t = 20.0)]
     minutes: f64,
     /// How many requests each client makes in a second
@@ -58,7 +59,7 @@ struct Watched {
     samples: Vec<Sample>,
 }
 
-/// Runs the load and prints what was found; whether every request was answered rightly. What a slope means is for the reader.
+/// Runs the load and prints what was found; whether every request was answered rightly, and nothing grows that should not.
 pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
     if !arguments.minutes.is_finite() || arguments.minutes < 0.5 || !(1..=1000).contains(&arguments.rate) {
         bail!("--minutes must be at least 0.5, and --rate from 1 to 1000");
@@ -92,7 +93,11 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
     let report = Report::new(lasted, WARM_UP, &watched, &latencies, outcomes);
     let text = if arguments.json { serde_json::to_string_pretty(&report)? } else { report.table() };
     writeln!(output, "{text}")?;
-    Ok(report.is_right())
+    let growing: Vec<String> = report.growing().collect();
+    if !growing.is_empty() {
+        eprintln!("xtask: soak: FAILED: more is held with every minute: {}", growing.join(", "));
+    }
+    Ok(report.is_right() && growing.is_empty())
 }
 
 /// What a process holds now.

@@ -2,6 +2,7 @@
 #include "hub.h"
 #include <dirent.h>
 #include <malloc.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -94,6 +95,26 @@ static int end_busy (mdbrk_t *hub, const char *way)
     return 3;
 }
 
+/* How many entries a folder of this process has under /proc. */
+static int entries (const char *folder)
+{
+    int count = 0;
+    DIR *directory = opendir (folder);
+    CHECK (directory != NULL);
+    while (directory != NULL && readdir (directory) != NULL)
+        count++;
+    if (directory != NULL)
+        closedir (directory);
+    return count;
+}
+
+/* Waits for the threads that have nothing left to do: what they hold until they end is no leak. The alarm ends a vain wait. */
+static void be_alone (void)
+{
+    while (entries ("/proc/self/task") > 3) /* Two folders, and this thread. */
+        sched_yield ();
+}
+
 /* The main loop of a program that ends on Ctrl-C: its handler does nothing, and the call that waits says so. */
 static int end_on_interrupt (const char *endpoint, const char *wait)
 {
@@ -142,6 +163,7 @@ static int end_on_interrupt (const char *endpoint, const char *wait)
     mdwrk_destroy (&worker);
     mdwrk_async_destroy (&several);
     CHECK (md_handles () == 0);
+    be_alone ();
     return check_broken == 0 ? 0 : 1;
 }
 
@@ -209,19 +231,6 @@ static void ctrl_c_ends_every_call_that_waits (void)
         CHECK (WIFEXITED (status) && WEXITSTATUS (status) == 0);
     }
     mdbrk_destroy (&hub);
-}
-
-/* How many entries a folder of this process has under /proc. */
-static int entries (const char *folder)
-{
-    int count = 0;
-    DIR *directory = opendir (folder);
-    CHECK (directory != NULL);
-    while (directory != NULL && readdir (directory) != NULL)
-        count++;
-    if (directory != NULL)
-        closedir (directory);
-    return count;
 }
 
 static int descriptors_of_what_is_executed (void)
@@ -326,6 +335,7 @@ static int give_back (const char *endpoint)
         fprintf (stderr, "%lu bytes are left of %d rounds\n", (unsigned long) least, count / 4);
         return 1;
     }
+    be_alone ();
     return check_broken == 0 ? 0 : 1;
 }
 

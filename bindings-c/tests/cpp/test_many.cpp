@@ -140,8 +140,14 @@ bool thousands_of_handles_give_back_what_they_hold (const char *program)
 int main (int argc, char *argv[])
 {
     try {
-        if (argc == 3 && std::string_view (argv[1]) == "give_back")
-            return give_back (argv[2]);
+        if (argc == 3 && std::string_view (argv[1]) == "give_back") {
+            const int status = give_back (argv[2]);
+            // What threads hold that have nothing left to do is no leak; a wait in vain is ended.
+            alarm (60);
+            while (entries ("/proc/self/task") > 1)
+                std::this_thread::yield ();
+            return status;
+        }
         const bool passed = thousands_of_handles_give_back_what_they_hold (argv[0]);
         std::cout << (passed ? "1 passed, 0 failed" : "0 passed, 1 failed") << '\n';
         return passed ? 0 : 1;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::judge::{Judge, Judged, Miss, fail};
+use super::judge::{Judge, Judged, fail};
 use super::peer::{Client, Worker};
 use super::wire::{Command, ToWorker, Version, show};
 
@@ -86,9 +86,4 @@ pub(super) fn any_command(judge: &Judge, version: &'static Version) -> Judged {
         }
     }
     Ok(format!("{replies} replies without a heartbeat kept their worker"))
-}
-
-/// Whether a step of the wall clock expires anybody.
-pub(super) fn wall_clock(_: &Judge, _: &'static Version) -> Judged {
-    Err(Miss::Skip("the broker's clock cannot be set over the wire".into()))
 }

@@ -17,6 +17,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::PossibleValue;
 use serde_json::{Value, json};
 
 use judge::{Judge, Miss};
@@ -44,8 +45,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     request_ttl_ms: Option<u64>,
     /// Judge this rule only; may be given several times
-    #[arg(long = "rule", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(RULES.iter().map(|rule| rule.name)))]
+    #[arg(long = "rule", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(RULES.iter().map(listed)))]
     rules: Vec<String>,
+}
+
+/// A rule as `--help` lists it.
+fn listed(rule: &Rule) -> PossibleValue {
+    let value = PossibleValue::new(rule.name);
+    if let Err(why) = rule.judge { value.help(why) } else { value }
 }
 
 /// Which versions are to be judged.
@@ -156,10 +163,14 @@ pub(crate) fn run(
 
 /// Judges one rule; with it, whether the broker is gone after it and does not come back.
 fn judge_one(judge: &Judge, rule: &Rule, version: &'static Version) -> (Verdict, String, bool) {
-    let mut judged = (rule.judge)(judge, version);
+    let check = match rule.judge {
+        Ok(check) => check,
+        Err(why) => return (Verdict::Skip, why.to_owned(), false),
+    };
+    let mut judged = check(judge, version);
     for _ in 0..LOOKS_AGAIN {
         if rule.timed && matches!(judged, Err(Miss::Fail(_))) {
-            judged = (rule.judge)(judge, version);
+            judged = check(judge, version);
         }
     }
     let (verdict, seen) = match judged {

@@ -244,4 +244,85 @@ mod tests {
         assert!(shown.contains("\\x1b[31m") && shown.contains("1000 bytes") && shown.contains("7 frames"), "{shown}");
         assert!(shown.len() < 200);
     }
+
+    /// What is read says all of what came, in as many words; anything else is told as odd.
+    #[test]
+    fn whatever_a_broker_says_is_read_back_to_the_byte_or_is_odd() {
+        const MESSAGES: usize = 10_000;
+        let seed = std::env::var("WIRE_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().map_or(1, |elapsed| elapsed.as_nanos() as u64));
+        println!("WIRE_SEED={seed}");
+        let mut state = seed;
+        let mut below = move |end: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % end
+        };
+        let right: Vec<Frames> = [
+            &[&b""[..], b"MDPC01", b"s", b"", b"b"][..],
+            &[b"MDPC02", b"\x02", b"s", b"part"],
+            &[b"MDPC02", b"\x03", b"s"],
+            &[b"", b"MDPW01", b"\x02", b"address", b"", b"b", b"b"],
+            &[b"MDPW02", b"\x02", b"address", b"", b"b"],
+            &[b"", b"MDPW01", b"\x04"],
+            &[b"", b"MDPW01", b"\x05"],
+            &[b"MDPW02", b"\x05"],
+            &[b"MDPW02", b"\x06"],
+        ]
+        .map(frames)
+        .into();
+        let (mut replies, mut requests, mut beats, mut ends, mut odd) = (0, 0, 0, 0, 0);
+        for _ in 0..MESSAGES {
+            let mut message = match below(4) {
+                0 => (0..below(9)).map(|_| (0..below(40)).map(|_| below(256) as u8).collect()).collect(),
+                _ => right[below(right.len())].clone(),
+            };
+            for _ in 0..below(4) {
+                let at = below(message.len() + 1);
+                match message.get_mut(at) {
+                    Some(frame) if below(3) > 0 => {
+                        let (at, byte) = (below(frame.len() + 1), below(256) as u8);
+                        let until = (at + below(2)).min(frame.len());
+                        drop(frame.splice(at..until, (below(2) == 0).then_some(byte)));
+                    }
+                    Some(_) if below(2) == 0 => drop(message.remove(at)),
+                    _ => message.insert(at, vec![below(7) as u8; below(3)]),
+                }
+            }
+            let shown = show(&message);
+            assert!(shown.len() < 1000 && shown.chars().all(|c| c == '…' || (' '..='~').contains(&c)), "{shown}");
+            for version in [&V01, &V02] {
+                if let Some(Reply { partial, service, body }) = version.read_reply(&message) {
+                    replies += 1;
+                    let byte = version.client_replies.map(|(part, last)| vec![if partial { part } else { last }]);
+                    let said = version.client_header().into_iter().chain(byte).chain([service]).chain(body);
+                    assert_eq!(said.collect::<Frames>(), message);
+                }
+                let (byte, rest) = match version.read_to_worker(message.clone()) {
+                    ToWorker::Request { address, body } => {
+                        requests += 1;
+                        (version.request, [vec![address, Vec::new()], body].concat())
+                    }
+                    ToWorker::Heartbeat => {
+                        beats += 1;
+                        (version.heartbeat, Vec::new())
+                    }
+                    ToWorker::Disconnect => {
+                        ends += 1;
+                        (version.disconnect, Vec::new())
+                    }
+                    ToWorker::Odd(told) => {
+                        odd += 1;
+                        assert_eq!(told, message);
+                        continue;
+                    }
+                };
+                assert_eq!([version.worker_header(), vec![vec![byte]], rest].concat(), message);
+            }
+        }
+        // Noise alone would be odd throughout.
+        let read = [replies, requests, beats, ends, odd];
+        assert!(read.into_iter().all(|count| count > MESSAGES / 50), "{read:?}");
+    }
 }

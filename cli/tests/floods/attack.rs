@@ -15,14 +15,20 @@ pub(crate) enum Flood {
     Messages,
     /// Requests of one session of MDPX, beyond its credit.
     Session,
+    /// The same of many sessions, each within its credit.
+    Sessions,
     /// Names of services.
     Services,
+    /// Names of services in a session of MDPX.
+    Names,
     /// Registrations of one worker that comes and goes.
     Ready,
     /// Workers of MDPX, each for a service of its own.
     Workers,
     /// Questions whose answers it never reads.
     Deaf,
+    /// Requests of one session of MDPX, whose outcomes it does not read before it has asked them all.
+    Unread,
     /// Messages of one byte.
     Bytes,
     /// Messages that say they have 1 GiB.
@@ -34,13 +40,16 @@ pub(crate) enum Flood {
 }
 
 #[allow(dead_code, reason = "the benchmark goes through them by name")]
-pub(crate) const ALL: [Flood; 10] = [
+pub(crate) const ALL: [Flood; 13] = [
     Flood::Messages,
     Flood::Session,
+    Flood::Sessions,
     Flood::Services,
+    Flood::Names,
     Flood::Ready,
     Flood::Workers,
     Flood::Deaf,
+    Flood::Unread,
     Flood::Bytes,
     Flood::Huge,
     Flood::Endless,
@@ -85,20 +94,34 @@ impl Flood {
             }
             Flood::Session => {
                 let socket = dealer(endpoint);
-                let secret = [1; 16];
-                say(&socket, &Command::Hello { session: [9; 16], secret, heartbeat_ms: 60_000, liveness: 9 });
-                after.hear(&socket, PATIENCE);
+                after.greet(&socket, 0);
                 for number in 1..=count as u64 {
-                    let service = b"nobody-serves-this";
-                    let ask = Command::Request {
-                        number,
-                        acked: number - 1,
-                        ttl_ms: 0,
-                        max_attempts: 0,
-                        fail_fast: false,
-                        service,
-                    };
-                    say_with(&socket, &ask, &Message::from(&BODY[..]));
+                    ask(&socket, number, number - 1, "nobody-serves-this");
+                    after.hear(&socket, Duration::ZERO);
+                }
+                after.hear_all(&socket);
+                after.sockets.push(socket);
+            }
+            Flood::Sessions => {
+                for session in 0..count.div_ceil(OF_A_SESSION) {
+                    let socket = dealer(endpoint);
+                    after.greet(&socket, session);
+                    for number in 1..=OF_A_SESSION as u64 {
+                        ask(&socket, number, 0, "nobody-serves-this");
+                        after.hear(&socket, Duration::ZERO);
+                    }
+                    after.sockets.push(socket);
+                }
+                for socket in std::mem::take(&mut after.sockets) {
+                    after.hear(&socket, Duration::ZERO);
+                    after.sockets.push(socket);
+                }
+            }
+            Flood::Names => {
+                let socket = dealer(endpoint);
+                after.greet(&socket, 0);
+                for number in 1..=count as u64 {
+                    ask(&socket, number, number - 1, &format!("nobody-serves-this-{number}"));
                     after.hear(&socket, Duration::ZERO);
                 }
                 after.hear_all(&socket);
@@ -129,14 +152,19 @@ impl Flood {
                 }
             }
             Flood::Deaf => {
-                let socket = socket();
-                socket.set_linger(0).expect("an option");
-                socket.set_rcvhwm(1).expect("an option");
-                socket.set_rcvbuf(4096).expect("an option");
-                socket.connect(endpoint).expect("an endpoint");
+                let socket = deaf(endpoint);
                 for _ in 0..count {
                     send(&socket, &[b"", b"MDPC01", b"mmi.stats", b"x"]);
                 }
+                after.sockets.push(socket);
+            }
+            Flood::Unread => {
+                let socket = deaf(endpoint);
+                hello(&socket, 0);
+                for number in 1..=count as u64 {
+                    ask(&socket, number, 0, "nobody-serves-this");
+                }
+                after.hear_all(&socket);
                 after.sockets.push(socket);
             }
             Flood::Bytes => {
@@ -196,6 +224,9 @@ impl Flood {
 /// What is asked: large enough that an ordinary flood, kept whole, is beyond every limit.
 const BODY: [u8; 1024] = [b'x'; 1024];
 
+/// How many requests each of many sessions has.
+const OF_A_SESSION: usize = 1000;
+
 /// How long a hostile peer waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -203,6 +234,12 @@ impl Aftermath {
     /// How many connections are held.
     pub(crate) fn connections(&self) -> usize {
         self.sockets.len() + self.connections.len()
+    }
+
+    /// Opens a session and waits for the broker's word.
+    fn greet(&mut self, socket: &zmq::Socket, session: usize) {
+        hello(socket, session);
+        self.hear(socket, PATIENCE);
     }
 
     /// Takes note of the answers that come within this time; of one at least, where it is not zero.
@@ -244,6 +281,16 @@ fn dealer(endpoint: &str) -> zmq::Socket {
     socket
 }
 
+/// A socket that takes in next to nothing of what it does not read.
+fn deaf(endpoint: &str) -> zmq::Socket {
+    let socket = socket();
+    socket.set_linger(0).expect("an option");
+    socket.set_rcvhwm(1).expect("an option");
+    socket.set_rcvbuf(4096).expect("an option");
+    socket.connect(endpoint).expect("an endpoint");
+    socket
+}
+
 /// A socket; a context takes about a thousand.
 fn socket() -> zmq::Socket {
     thread_local!(static CONTEXT: std::cell::RefCell<zmq::Context> = zmq::Context::new().into());
@@ -258,6 +305,18 @@ fn socket() -> zmq::Socket {
 fn send(socket: &zmq::Socket, frames: &[&[u8]]) {
     // A broker that has cut the peer takes nothing more: that is an answer too.
     let _ = socket.send_multipart(frames, 0);
+}
+
+fn hello(socket: &zmq::Socket, session: usize) {
+    let session = (session as u128 + 9).to_le_bytes();
+    say(socket, &Command::Hello { session, secret: [1; 16], heartbeat_ms: 60_000, liveness: 9 });
+}
+
+/// A request in a session of MDPX.
+fn ask(socket: &zmq::Socket, number: u64, acked: u64, service: &str) {
+    let service = service.as_bytes();
+    let ask = Command::Request { number, acked, ttl_ms: 0, max_attempts: 0, fail_fast: false, service };
+    say_with(socket, &ask, &Message::from(&BODY[..]));
 }
 
 fn say(socket: &zmq::Socket, command: &Command<'_>) {

@@ -167,8 +167,20 @@ fn a_session_that_asks_beyond_its_credit_is_told_so() {
 }
 
 #[test]
+fn sessions_within_their_credit_are_told_that_the_queue_is_full() {
+    let (after, _) = flood(Flood::Sessions, 20_000, 100_000);
+    assert!(after.refusals.keys().any(|text| text.contains("max_queued")), "{:?}", after.refusals);
+}
+
+#[test]
 fn a_million_names_of_services_fill_a_table_and_no_more() {
     flood(Flood::Services, 100_000, 1_000_000);
+}
+
+#[test]
+fn a_session_that_makes_up_names_of_services_is_told_that_the_table_is_full() {
+    let (after, _) = flood(Flood::Names, 20_000, 1_000_000);
+    assert!(after.refusals.keys().any(|text| text.contains("max_services")), "{:?}", after.refusals);
 }
 
 #[test]
@@ -186,6 +198,12 @@ fn workers_beyond_the_limit_are_told_so() {
 #[test]
 fn a_client_that_never_reads_its_replies_costs_its_share_and_no_more() {
     flood(Flood::Deaf, 200_000, 1_000_000);
+}
+
+#[test]
+fn a_session_that_reads_no_outcome_finds_refusals_among_them() {
+    let (after, _) = flood(Flood::Unread, 20_000, 1_000_000);
+    assert!(after.refusals.keys().any(|text| text.contains("credit")), "{:?}", after.refusals);
 }
 
 #[test]

@@ -92,15 +92,42 @@ pub(crate) fn all() -> Vec<Comparison> {
         figure("burst", Peak, Contender::Burst, Some(AtMost(super::contender::BURST_BYTES as f64))),
         flood("messages", 100_000),
         flood("session", 20_000),
+        flood("sessions", 20_000),
         flood("services", 100_000),
+        flood("names", 20_000),
         flood("ready", 20_000),
         flood("workers", 200),
         flood("deaf", 100_000),
+        flood("unread", 20_000),
         flood("bytes", 100_000),
         flood("huge", 20),
+        flood("endless", 20),
         flood("halfopen", 2000),
         figure("instructions", BrokerInstructions, Contender::Instructions, None),
         figure("instructions", ClientInstructions, Contender::Instructions, None),
         figure("instructions", WorkerInstructions, Contender::Instructions, None),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_flood_is_measured() {
+        let source = include_str!("../../../cli/tests/floods/attack.rs");
+        let listed = source.split_once("const ALL: ").and_then(|(_, all)| all.split_once("];")).expect("all of them").0;
+        let known: BTreeSet<String> =
+            listed.lines().filter_map(|line| Some(line.trim().strip_prefix("Flood::")?.to_lowercase())).collect();
+        let measured: BTreeSet<String> = all()
+            .into_iter()
+            .filter_map(|comparison| match comparison.of {
+                Contender::Flooded(flood) => Some(format!("{},", flood.kind)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(measured, known);
+    }
 }

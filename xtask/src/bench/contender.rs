@@ -12,6 +12,8 @@ use crate::project::Language;
 
 /// What the broker of a burst may hold, in bytes.
 pub(crate) const BURST_BYTES: u64 = 256 << 20;
+/// What a message may have with a broker that is flooded, in bytes: as where strangers can connect, no more than is needed.
+const FLOODED_MESSAGE_BYTES: u64 = 1 << 20;
 /// How many requests a flood has.
 const FLOOD: u64 = 100_000;
 /// How long a broker with idle workers is watched, in seconds: two heartbeat intervals.
@@ -282,7 +284,8 @@ fn burst(stand: &Stand<'_>) -> Result<Sample> {
 }
 
 fn flooded(stand: &Stand<'_>, flood: Flood) -> Result<Sample> {
-    let mut broker = Peer::start(stand.program("broker"))?;
+    let limit = FLOODED_MESSAGE_BYTES.to_string();
+    let mut broker = Peer::start(stand.program("broker").args(["--max-message-bytes", &limit]))?;
     let listening: Listening = broker.line()?;
     let protocol = ["--protocol", &stand.protocol];
     let _worker = Peer::start_ready(stand.program("worker").args(["--endpoint", &listening.workers]).args(protocol))?;

@@ -153,6 +153,7 @@ mod tests {
     use super::*;
     use crate::bench::comparison::Target;
     use crate::bench::contender::Load;
+    use crate::bench::table::missed;
 
     fn sample(rate: f64) -> Sample {
         Sample::from([(Quantity::Rate, rate)])
@@ -182,6 +183,19 @@ mod tests {
         let target = Some(Target::AtLeast(1.0));
         let comparison = Comparison { name: "x", quantity: Quantity::Rate, of, to: Some(to), target };
         assert_eq!(compare(&comparison, &results), Some(Summary { min: 0.5, median: 1.75, max: 3.0 }));
+    }
+
+    #[test]
+    fn a_target_is_missed_where_the_median_is_beyond_it_and_not_where_there_is_none() {
+        let mut results = Results::new();
+        results.entry(Contender::Burst).or_default().add(&sample(2.0));
+        let is_missed = |target| {
+            let (quantity, of) = (Quantity::Rate, Contender::Burst);
+            let comparison = Comparison { name: "x", quantity, of, to: None, target };
+            missed(&[comparison], &results) == ["x, burst"]
+        };
+        assert!(is_missed(Some(Target::AtLeast(2.5))) && is_missed(Some(Target::AtMost(1.5))));
+        assert!(!is_missed(Some(Target::AtLeast(2.0))) && !is_missed(Some(Target::AtMost(2.0))) && !is_missed(None));
     }
 
     #[test]

@@ -100,6 +100,16 @@ pub(crate) fn markdown(setting: &Setting, comparisons: &[Comparison], results: &
     text
 }
 
+/// The comparisons whose targets are missed, each with what was measured.
+pub(crate) fn missed(comparisons: &[Comparison], results: &Results) -> Vec<String> {
+    let missed = |comparison: &&Comparison| row(comparison, results).is_met == Some(false);
+    comparisons
+        .iter()
+        .filter(missed)
+        .map(|comparison| format!("{}, {}", comparison.name, comparison.of.title()))
+        .collect()
+}
+
 /// A ratio as it is, or a figure with its unit.
 fn show(comparison: &Comparison, value: f64) -> String {
     if comparison.to.is_some() { format!("{value:.2}") } else { comparison.quantity.show(value) }

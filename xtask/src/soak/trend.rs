@@ -39,6 +39,11 @@ impl Trend {
         let error = (squares / (independent - 2.0) / (spread * independent / count)).sqrt();
         Some(Trend { start: line(samples[0].0), per_hour: slope * HOUR, uncertainty: 2.0 * error * HOUR })
     }
+
+    /// Whether it surely grows by more than this in an hour.
+    pub(crate) fn is_beyond(&self, floor: f64) -> bool {
+        self.per_hour > self.uncertainty + floor
+    }
 }
 
 #[cfg(test)]
