@@ -252,4 +252,9 @@ pub(crate) const BUGS: &[Bug] = &[
         find: "        workers.extend(sessions);\n",
         replace: "        workers.extend(sessions.filter(|_| !PLANTED));\n",
     },
+    Bug {
+        name: "a dead worker is noticed an interval too late",
+        find: "        self.last_heard + self.interval.max(self.slowest) * self.liveness\n",
+        replace: "        self.last_heard + self.interval.max(self.slowest) * (self.liveness + u32::from(PLANTED))\n",
+    },
 ];
