@@ -236,9 +236,10 @@ async def suffer(stage: Stage, fault: Fault, party: Party, extent: float) -> Non
     stage.faults += 1
     if fault in OF_THE_BROKER:
         async with stage.broker_turn:
-            await fault(stage, party, extent)
+            with stage.ledger.disturbance():
+                await fault(stage, party, extent)
     elif party.is_whole:
-        with party.disturb():
+        with party.disturb(), stage.ledger.disturbance():
             await fault(stage, party, extent)
     else:
         stage.faults -= 1

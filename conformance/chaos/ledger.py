@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +17,8 @@ SIZES = (0, 10, 100, 1000, 10_000)
 TOLD = 20
 # What a request that may run once is allowed to end with where its one run was lost.
 RUN_LOST = "WorkerLost"
+# So long after something was done to somebody its consequences may come: whoever was frozen finds that it was given up.
+AFTERMATH_SECONDS = 5
 
 
 def body_of(number: int) -> list[bytes]:
@@ -39,6 +44,7 @@ class Open:
 
     client: str
     once: bool
+    begun: float
 
 
 class Ledger:
@@ -55,6 +61,9 @@ class Ledger:
         self.told: list[str] = []
         self.hung: set[int] = set()
         """Those that were given up."""
+        self.disturbances = 0
+        """How many go on."""
+        self.calm_since = float("-inf")
 
     def find(self, kind: str, text: str) -> None:
         """Something that must not be."""
@@ -66,8 +75,21 @@ class Ledger:
         number, self.count = self.count, self.count + 1
         self.runs.append(0)
         self.once.append(once)
-        self.open[number] = Open(client, once)
+        self.open[number] = Open(client, once, time.monotonic())
         return number
+
+    @contextmanager
+    def disturbance(self) -> Iterator[None]:
+        """While something is done to a worker, a client, a connection or the broker."""
+        self.disturbances += 1
+        try:
+            yield
+        finally:
+            self.disturbances -= 1
+            self.calm_since = time.monotonic()
+
+    def disturbed_since(self, moment: float) -> bool:
+        return self.disturbances > 0 or self.calm_since + AFTERMATH_SECONDS > moment
 
     def ran(self, number: int | None, worker: str) -> None:
         if number is None or not 0 <= number < self.count:
@@ -84,9 +106,11 @@ class Ledger:
             self.find("wrong", f"{request.client} got something else as the answer to request {number}")
 
     def failed(self, number: int, kind: str, text: str, starved: bool) -> None:
-        """An error is right where a run that may not be repeated was lost, or where the client has no descriptors left."""
+        """An error is right where a run that may not be repeated was lost, or where the client has no descriptors left. Of
+        a run that nobody has told of, something must have been done to somebody in its time."""
         request = self.open.pop(number)
-        if request.once and kind == RUN_LOST:
+        may_have_run = self.runs[number] > 0 or self.disturbed_since(request.begun)
+        if request.once and kind == RUN_LOST and may_have_run:
             self.outcomes["lost their one run, and said so"] += 1
         elif starved:
             self.outcomes[f"failed with {kind} for want of descriptors"] += 1

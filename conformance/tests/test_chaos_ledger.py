@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 from agent_process import body_fields
 
-from chaos.ledger import RUN_LOST, Ledger, body_of
+from chaos.ledger import AFTERMATH_SECONDS, RUN_LOST, Ledger, body_of
 from chaos.report import percentile
 
 
@@ -49,8 +51,22 @@ def test_an_error_is_a_loss_unless_it_says_of_the_one_run_that_it_was_lost_or_de
         assert dict(ledger.findings) == {"lost": 1}
     for once, kind, starved in ((True, RUN_LOST, False), (False, "BrokerUnreachable", True)):
         ledger, number = begun(once)
+        ledger.ran(number, "worker")
         ledger.failed(number, kind, "text", starved)
         assert not ledger.findings
+
+
+@pytest.mark.parametrize("when", ["never", "before", "during", "since"])
+def test_a_run_that_nobody_has_told_of_can_be_lost_only_where_something_was_done_to_somebody(when: str) -> None:
+    ledger, number = begun(once=True)
+    if when == "before":
+        ledger.calm_since = ledger.open[number].begun - AFTERMATH_SECONDS
+    if when == "since":
+        with ledger.disturbance():
+            pass
+    with ledger.disturbance() if when == "during" else nullcontext():
+        ledger.failed(number, RUN_LOST, "text", starved=False)
+    assert dict(ledger.findings) == ({"lost": 1} if when in ("never", "before") else {})
 
 
 def test_a_request_without_an_outcome_hangs_unless_its_client_is_dead() -> None:

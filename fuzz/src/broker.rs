@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use majordomo::BrokerOptions;
-use majordomo::proto::broker::{Broker, BrokerConfig, Transmit};
+use majordomo::proto::broker::{Broker, BrokerConfig, Stats, Transmit};
 use majordomo::proto::mdp::{self, Part, ToBroker, ToClient, ToWorker, Version};
 use majordomo::proto::mdpx::{self, Command};
 
@@ -65,6 +65,8 @@ pub struct World {
     pub deliveries: VecDeque<u64>,
     pub addresses: VecDeque<Bytes>,
     is_down: bool,
+    /// What the broker said of itself before the present input.
+    before: Stats,
 }
 
 impl World {
@@ -97,6 +99,7 @@ impl World {
             deliveries: VecDeque::new(),
             addresses: VecDeque::new(),
             is_down: false,
+            before: Stats::default(),
         }
     }
 
@@ -216,6 +219,14 @@ impl World {
         assert_eq!(self.machine.held(), stats.queued + stats.in_flight, "{stats:?}");
         assert!(stats.workers <= config.max_workers && stats.sessions <= config.max_sessions, "{stats:?}");
         assert!(stats.services <= config.max_services, "{stats:?}");
+        assert!(stats.kept_bytes <= config.max_queued_bytes, "{stats:?}");
+        let before = &self.before;
+        // What was taken in already may come back: it is not dropped for a limit.
+        if counters.accepted > before.counters.accepted && counters.undeliverable == before.counters.undeliverable {
+            assert!(stats.queued <= before.queued.max(config.max_queued), "{stats:?} after {before:?}");
+            let most_bytes = before.queued_bytes.max(config.max_queued_bytes);
+            assert!(stats.queued_bytes <= most_bytes, "{stats:?} after {before:?}");
+        }
         if !self.is_down {
             let ended = counters.answered
                 + counters.expired
@@ -226,6 +237,7 @@ impl World {
             assert_eq!(counters.accepted, ended + self.machine.held() as u64, "{stats:?}");
         }
         assert!(stats.queued > 0 || stats.queued_bytes == 0, "{stats:?}");
+        self.before = stats;
     }
 
     fn check(&mut self, transmit: &Transmit<Bytes>) {

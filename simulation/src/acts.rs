@@ -50,6 +50,11 @@ impl World<'_> {
                 self.network.close_all(self.now);
                 self.network.plan(self.now + after * MS, Event::BrokerBack);
             }
+            Act::EndBroker { after } => {
+                if self.end_broker() {
+                    self.network.plan(self.now + after * MS, Event::BrokerBack);
+                }
+            }
             Act::Restart { who: Party::Worker(worker), after } => {
                 self.kill_worker(*worker);
                 self.network.plan(self.now + after * MS, Event::WorkerBack(*worker));

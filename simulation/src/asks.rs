@@ -23,8 +23,6 @@ pub(super) struct Allowed {
     pub(super) deceit: bool,
     /// The broker's limits are so small that it has to refuse.
     pub(super) refusals: bool,
-    /// Brokers die.
-    pub(super) lost_brokers: bool,
     /// Connections end, workers go, or attempts are given up: streams may break.
     pub(super) losses: bool,
 }
@@ -37,12 +35,8 @@ impl Allowed {
         for planned in &script.acts {
             match &planned.act {
                 Act::Cut { how: Ending::Silent, .. } | Act::Stall { .. } | Act::Freeze { .. } => allowed.deceit = true,
-                Act::Cut { .. } | Act::Drain { .. } | Act::Leave { .. } => allowed.losses = true,
-                Act::Restart { who, .. } => {
-                    allowed.losses = true;
-                    allowed.lost_brokers |= *who == super::script::Party::Broker;
-                }
                 Act::Ask(_) => {}
+                _ => allowed.losses = true,
             }
         }
         allowed
@@ -83,6 +77,8 @@ pub(super) struct Asking<'a> {
     pub(super) was_served: bool,
     /// How often it was handed out by this broker.
     pub(super) delivered: u32,
+    /// How often it had been when its broker said that it failed.
+    pub(super) spent: u32,
     /// Who holds it: the connection, the delivery, and since when.
     pub(super) hand: Option<(Link, u64, Moment)>,
     /// Whether the broker has said a part of its reply.
@@ -146,6 +142,7 @@ impl<'a> Asking<'a> {
             first_input: 0,
             was_served: false,
             delivered: 0,
+            spent: 0,
             hand: None,
             part_said: false,
         }
@@ -170,12 +167,22 @@ impl<'a> Asking<'a> {
         now + self.ask.hurry.unwrap_or(deadline) * MS
     }
 
-    /// Judges the outcome. `in_line` is whether the request had to wait for its client's own others until a moment ago.
+    /// Whether an older protocol carries it, as far as is known.
+    pub(super) fn is_older(&self) -> bool {
+        self.older || self.number == 0
+    }
+
+    /// How often it may be handed out.
+    pub(super) fn most(&self, max_attempts: u32) -> u32 {
+        if self.ask.once && !self.is_older() { 1 } else { max_attempts }
+    }
+
+    /// Judges the outcome. `max_attempts` is the broker's. `in_line` is whether the request had to wait for its client's own others until a moment ago.
     pub(super) fn judge(
         &self,
         outcome: &Result<Message, Error>,
         allowed: Allowed,
-        once: bool,
+        max_attempts: u32,
         in_line: bool,
     ) -> Result<Fate, Failure> {
         let wrong = |promise, detail: String| Err(Failure { promise, detail: format!("{}: {detail}", self.text) });
@@ -200,8 +207,10 @@ impl<'a> Asking<'a> {
             Err(error) => error,
         };
         let text = error.to_string();
-        let once = once || self.ask.once;
         let ask = self.ask;
+        let most = self.most(max_attempts);
+        // Somebody went, or was taken for gone.
+        let lossy = allowed.losses || allowed.deceit;
         let unserved = ask.service == NOBODY;
         let late = ask.hurry.is_some() || unserved || in_line;
         let broken = text.contains("in the middle") || text.contains("first part") || !self.parts.is_empty();
@@ -219,15 +228,17 @@ impl<'a> Asking<'a> {
             ErrorKind::Cancelled => fine(self.cancelled, Fate::AsAsked),
             ErrorKind::NoWorker => fine(ask.fail_fast, Fate::AsAsked),
             ErrorKind::QueueFull | ErrorKind::Denied => fine(allowed.refusals, Fate::AsAsked),
-            _ if broken => {
-                fine(self.parted && (allowed.losses || allowed.deceit || late || allowed.refusals), Fate::Broken)
-            }
-            ErrorKind::WorkerLost => fine(once, Fate::Failed),
+            _ if broken => fine(self.parted && (lossy || late || allowed.refusals), Fate::Broken),
+            // The client's own word where the broker went, or has forgotten the client.
+            ErrorKind::WorkerLost if text.contains("the broker was lost") => fine(ask.once && lossy, Fate::Failed),
+            ErrorKind::WorkerLost => fine(most == 1 && self.spent == 1 && lossy, Fate::Failed),
+            ErrorKind::AttemptsExhausted => fine(most > 1 && self.spent == most && lossy, Fate::Failed),
             ErrorKind::Timeout | ErrorKind::Expired | ErrorKind::BrokerUnreachable if late => Ok(Fate::AsAsked),
-            ErrorKind::Expired if text.contains("not kept any more") => fine(false, Fate::Failed),
+            // What is kept for clients that are away is bounded.
+            ErrorKind::Expired if text.contains("not kept any more") => fine(allowed.refusals, Fate::Failed),
             // The older protocols cannot say that an attempt is lost for good.
-            ErrorKind::Timeout | ErrorKind::BrokerUnreachable if once && (self.older || self.number == 0) => {
-                Ok(Fate::Failed)
+            ErrorKind::Timeout | ErrorKind::BrokerUnreachable if most == 1 && self.is_older() => {
+                fine(lossy || allowed.refusals, Fate::Failed)
             }
             ErrorKind::Expired | ErrorKind::Timeout | ErrorKind::BrokerUnreachable => {
                 fine(allowed.deceit || allowed.refusals, Fate::Failed)

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use majordomo::BrokerOptions;
 use majordomo::proto::broker::{Broker, BrokerConfig};
+use majordomo::proto::mdp::Version;
 
+use super::hands::farewell;
 use super::ledger::split;
 use super::network::{Link, Moment, Owner, State};
 use super::world::World;
@@ -23,6 +25,7 @@ impl World<'_> {
         let mut config = BrokerConfig::from(&options);
         config.credit = setting.credit;
         (config.max_queued, config.max_queued_per_service) = setting.max_queued;
+        (config.max_queued_bytes, config.max_queued_bytes_per_service) = setting.max_queued_bytes;
         (config.max_services, config.max_workers) = (setting.max_services, setting.max_workers);
         config.max_sessions = setting.max_sessions;
         self.broker = Some(Broker::new(config, self.clocks.broker(self.now), self.incarnation));
@@ -35,6 +38,26 @@ impl World<'_> {
         for index in 0..self.olders.len() {
             self.flush_older(index);
         }
+    }
+
+    /// The broker ends in good order: its peers are told, and their connections end behind that. Whether there was one.
+    pub(super) fn end_broker(&mut self) -> bool {
+        let Some(mut broker) = self.broker.take() else { return false };
+        let mut owed = self.ledger.partners();
+        broker.shutdown(self.clocks.broker(self.now));
+        while let Some(transmit) = broker.poll_transmit() {
+            let link = link_of(&transmit.to);
+            let version = match self.network.owner(link) {
+                Owner::Worker(index) => self.workers[index].version,
+                Owner::Session(_) | Owner::Older(_) => Version::V02,
+            };
+            owed.retain(|partner| *partner != link || farewell(&transmit.frames, version).is_none());
+            self.network.send_to_peer(self.now, link, transmit.frames.into_vec());
+        }
+        self.ledger.hold(owed.is_empty(), "a broker that ends says so", || format!("not on the connections {owed:?}"));
+        self.ledger.begin_anew();
+        self.network.end_all(self.now);
+        true
     }
 
     pub(super) fn at_broker(&mut self, link: Link, frames: Vec<Bytes>) {

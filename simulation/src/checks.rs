@@ -1,17 +1,30 @@
 //! What the broker must agree with after every step, and what was seen must show.
 
 use bytes::Bytes;
-use majordomo::proto::broker::Broker;
+use majordomo::proto::broker::{Broker, Stats};
 
-use super::ledger::Ledger;
+use super::asks::Asking;
+use super::ledger::{Before, Ledger};
 use super::network::{Link, MS, Moment};
 
 /// The broker's liveness: what its options say by default.
 const LIVENESS: u64 = 3;
+/// What a waiting request counts in bytes beside its body, at least.
+const OVERHEAD: usize = 64;
+
+/// What waits for a service, as far as is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waiting {
+    service: u8,
+    requests: usize,
+    bytes: usize,
+    /// Whether something that waits was taken in by the present input.
+    is_new: bool,
+}
 
 impl Ledger<'_> {
-    /// The broker agrees with all that was seen. `awake` is when it last began to look.
-    pub(super) fn check(&mut self, now: Moment, awake: Moment, broker: &Broker<Bytes>, instant: std::time::Instant) {
+    /// The broker agrees with all that was seen. `timely` is whether its timers have had their turn.
+    pub(super) fn check(&mut self, now: Moment, timely: bool, broker: &Broker<Bytes>, instant: std::time::Instant) {
         let (stats, held, setting) = (broker.stats(instant), broker.held(), self.setting);
         let counters = stats.counters;
         let ended = counters.answered
@@ -31,20 +44,45 @@ impl Ledger<'_> {
             && stats.services <= setting.max_services
             && stats.sessions <= setting.max_sessions;
         self.hold(tables, "tables are bounded", || format!("{stats:?}"));
-        let (before, queued) = self.before;
-        let most = setting.max_queued.0;
         // What was taken in already may come back: it is not dropped for a limit.
+        let before = &self.before.counters;
         let came_back = counters.redelivered > before.redelivered || counters.undeliverable > before.undeliverable;
-        let grew = counters.accepted > before.accepted && stats.queued > queued && !came_back;
-        self.hold(!grew || stats.queued <= most, "queues are bounded", || format!("{} of {most}", stats.queued));
-        self.before = (counters, stats.queued);
+        let may_grow = counters.accepted == before.accepted || came_back;
+        let (most, most_bytes) = (setting.max_queued.0, setting.max_queued_bytes.0);
+        let fits = may_grow || stats.queued <= self.before.queued.max(most);
+        self.hold(fits, "queues are bounded", || format!("{} of {most}", stats.queued));
+        let fits = may_grow || stats.queued_bytes <= self.before.queued_bytes.max(most_bytes);
+        self.hold(fits, "bytes that wait are bounded", || format!("{} of {most_bytes}", stats.queued_bytes));
+        let fits = stats.kept_bytes <= most_bytes;
+        self.hold(fits, "what is kept for clients is bounded", || format!("{} of {most_bytes}", stats.kept_bytes));
+        self.before = Before { counters, queued: stats.queued, queued_bytes: stats.queued_bytes };
         let known = self.registered.len();
         self.hold(stats.workers == known, "who registered is known", || format!("{known} workers, {}", stats.workers));
-        self.check_workers(now, awake);
-        self.check_requests(now, held);
+        let waiting = self.check_requests(now, timely, held);
+        self.check_waiting(&waiting, &stats, may_grow);
     }
 
-    /// Dead workers are noticed within their lease.
+    /// What waits is counted, and for each service within its limits.
+    fn check_waiting(&mut self, waiting: &[Waiting], stats: &Stats, may_grow: bool) {
+        let (most, most_bytes) = (self.setting.max_queued.1, self.setting.max_queued_bytes.1);
+        let (mut requests, mut bytes) = (0, 0);
+        for waits in waiting {
+            (requests, bytes) = (requests + waits.requests, bytes + waits.bytes);
+            let grew = waits.is_new && !may_grow;
+            self.hold(!grew || waits.requests <= most, "a service's queue is bounded", || {
+                format!("{waits:?} of {most}")
+            });
+            self.hold(!grew || waits.bytes <= most_bytes, "bytes that wait for a service are bounded", || {
+                format!("{waits:?} of {most_bytes}")
+            });
+        }
+        let counted = requests <= stats.queued && bytes <= stats.queued_bytes;
+        self.hold(counted, "what waits is counted", || format!("{requests} of {bytes} bytes, at least: {stats:?}"));
+        self.hold(stats.queued > 0 || stats.queued_bytes == 0, "bytes are given back", || format!("{stats:?}"));
+    }
+
+    /// Dead workers are noticed within their lease: the broker's liveness times the interval, or the longest silence that
+    /// one of their heartbeats has ended on this connection. `awake` is when the broker last began to look.
     pub(super) fn check_workers(&mut self, now: Moment, awake: Moment) {
         for index in 0..self.registered.len() {
             let link = self.registered[index];
@@ -59,10 +97,20 @@ impl Ledger<'_> {
     }
 
     /// No request is forgotten, waits for ever, or waits beside a worker that has room.
-    fn check_requests(&mut self, now: Moment, held: usize) {
-        let setting = self.setting;
+    fn check_requests(&mut self, now: Moment, timely: bool, held: usize) -> Vec<Waiting> {
+        let (setting, input) = (self.setting, self.input);
         let mut known = 0;
         let mut problem = None;
+        let mut waiting: Vec<Waiting> = Vec::new();
+        let mut waits = |asking: &Asking<'_>| {
+            let at = waiting.iter().position(|waits| waits.service == asking.service).unwrap_or_else(|| {
+                waiting.push(Waiting { service: asking.service, ..Waiting::default() });
+                waiting.len() - 1
+            });
+            waiting[at].requests += 1;
+            waiting[at].bytes += asking.text.len() + OVERHEAD;
+            waiting[at].is_new |= asking.first_input == input;
+        };
         let has_room = |service: u8| {
             self.registered
                 .iter()
@@ -80,7 +128,10 @@ impl Ledger<'_> {
                 if asking.hand.is_some() {
                     continue;
                 }
-                if now > asking.arrived + ttl && asking.delivered == 0 {
+                if !asking.older {
+                    waits(asking);
+                }
+                if timely && now > asking.arrived + ttl && asking.delivered == 0 {
                     problem = problem.or(Some(("no request waits longer than it may", *id)));
                 }
                 // Asked again over an older protocol, it is two requests, and the one's answer leaves the other in its hand.
@@ -102,7 +153,11 @@ impl Ledger<'_> {
                 continue;
             }
             known += 1;
-            if asking.hand.is_none() && has_room(asking.service) {
+            if asking.hand.is_some() {
+                continue;
+            }
+            waits(asking);
+            if has_room(asking.service) {
                 problem = problem.or(Some(("no worker has room while work waits", *id)));
             }
         }
@@ -110,5 +165,6 @@ impl Ledger<'_> {
         if let Some((promise, id)) = problem {
             self.hold(false, promise, || format!("request {id}"));
         }
+        waiting
     }
 }

@@ -26,6 +26,8 @@ pub struct Report {
     pub as_asked: usize,
     /// Streams that broke.
     pub broken: usize,
+    /// Requests that failed by what went wrong.
+    pub failed: usize,
     /// Faults that happened.
     pub faults: usize,
     /// How often the request ran that ran most often.
@@ -68,7 +70,7 @@ impl World<'_> {
             match asking.outcome {
                 Some(Fate::Answered) => report.answered += 1,
                 Some(Fate::Broken) => report.broken += 1,
-                Some(Fate::Failed) => {}
+                Some(Fate::Failed) => report.failed += 1,
                 Some(Fate::AsAsked) | None => report.as_asked += 1,
             }
         }

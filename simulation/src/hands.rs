@@ -205,8 +205,9 @@ impl Ledger<'_> {
         let Some(asking) = id.and_then(|id| self.asks.get_mut(id)?.as_mut()) else {
             return self.hold(false, "what is delivered was asked", || format!("delivery {delivery}"));
         };
-        let older = asking.older || asking.number == 0;
-        let most = if asking.ask.once && !older { 1 } else { setting.max_attempts };
+        let older = asking.is_older();
+        // Asked again over an older protocol, it is another request each time.
+        let most = asking.most(setting.max_attempts) * if older { asking.arrivals.max(1) } else { 1 };
         asking.delivered += 1;
         let delivered = asking.delivered;
         let overdue = |since: Moment| setting.attempt_timeout.is_some_and(|limit| now >= since + limit * MS);
@@ -287,7 +288,7 @@ impl Hand {
 }
 
 /// What sends a worker away.
-fn farewell(frames: &[Bytes], version: Version) -> Option<&str> {
+pub(super) fn farewell(frames: &[Bytes], version: Version) -> Option<&str> {
     match read(frames) {
         Some(Header { command: Command::Disconnect { text, .. }, .. }) => Some(text),
         Some(_) => None,

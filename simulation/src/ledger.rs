@@ -32,7 +32,15 @@ pub(super) struct Ledger<'a> {
     pub(super) leaving: Vec<Link>,
     /// Counts the inputs.
     pub(super) input: u64,
-    pub(super) before: (Counters, usize),
+    pub(super) before: Before,
+}
+
+/// What the broker said of itself when it was looked at last.
+#[derive(Default)]
+pub(super) struct Before {
+    pub(super) counters: Counters,
+    pub(super) queued: usize,
+    pub(super) queued_bytes: usize,
 }
 
 /// A client's account at the broker.
@@ -85,7 +93,7 @@ impl<'a> Ledger<'a> {
             answered: Vec::new(),
             leaving: Vec::new(),
             input: 0,
-            before: (Counters::default(), 0),
+            before: Before::default(),
         }
     }
 
@@ -120,7 +128,13 @@ impl<'a> Ledger<'a> {
             (asking.arrivals, asking.delivered, asking.part_said) = (0, 0, false);
         }
         self.older.clear();
-        self.before = (Counters::default(), 0);
+        self.before = Before::default();
+    }
+
+    /// The connections of all workers and sessions that the broker knows.
+    pub(super) fn partners(&self) -> Vec<Link> {
+        let sessions = self.books.iter().filter(|book| book.is_welcome).filter_map(|book| book.link);
+        self.registered.iter().copied().chain(sessions).collect()
     }
 
     /// The broker gets something.
@@ -199,6 +213,9 @@ impl<'a> Ledger<'a> {
         };
         let was_open = book.end(id);
         self.hold(was_open, "the broker says one outcome of a request", || format!("another one of {id}"));
+        if let (Command::Error { .. }, Some(asking)) = (&header.command, self.asking(id)) {
+            asking.spent = asking.delivered;
+        }
         if let Command::Final { .. } = header.command {
             let body: Message = header.layout.into_message(frames[0].clone(), frames[1..].iter().cloned());
             self.said_final(id, body.first().unwrap_or_default());

@@ -69,6 +69,8 @@ pub(super) enum State {
     Open,
     /// Nothing passes any more, and neither side knows yet.
     Silent,
+    /// The broker has closed it: what it said before that still arrives.
+    Ending,
     Closed,
 }
 
@@ -197,7 +199,7 @@ impl Network {
                 }
             }
             State::Silent => self.unnoticed.push(link),
-            State::Closed => {}
+            State::Ending | State::Closed => {}
         }
     }
 
@@ -206,6 +208,19 @@ impl Network {
         for link in 0..self.connections.len() {
             if self.connections[link].state == State::Open {
                 self.close(now, link, true);
+            }
+        }
+    }
+
+    /// The broker has ended, and closed its connections: what it has said arrives, and then the end.
+    pub(super) fn end_all(&mut self, now: Moment) {
+        for link in 0..self.connections.len() {
+            if self.connections[link].state == State::Open {
+                let soon = now + self.random(link).below(2 * MS);
+                let connection = &mut self.connections[link];
+                connection.state = State::Ending;
+                let at = connection.to_peer.max(soon);
+                self.plan(at, Event::PeerSeesClose(link));
             }
         }
     }

@@ -198,7 +198,7 @@ impl World<'_> {
 
     /// A request's outcome has come.
     pub(super) fn on_outcome(&mut self, id: usize, outcome: &Result<Message, Error>) {
-        let once = self.script.setting.broker.max_attempts == 1;
+        let max_attempts = self.script.setting.broker.max_attempts;
         let allowed = self.ledger.allowed;
         let (seed, now) = (self.script.setting.seed, self.now);
         let Some(asking) = self.ledger.asking(id) else { return };
@@ -208,7 +208,7 @@ impl World<'_> {
         let acts = self.script.acts.iter().map(|planned| &planned.act);
         let unserved = acts.filter(|act| matches!(act, Act::Ask(ask) if ask.client == client && ask.service == NOBODY));
         let in_line = is_fresh && unserved.count() >= self.script.setting.clients[client].max_in_flight;
-        let (is_first, judged) = (asking.outcome.is_none(), asking.judge(outcome, allowed, once, in_line));
+        let (is_first, judged) = (asking.outcome.is_none(), asking.judge(outcome, allowed, max_attempts, in_line));
         asking.outcome = Some(*judged.as_ref().unwrap_or(&Fate::Failed));
         self.ledger.hold(is_first, "every request has one outcome", || format!("{id}: another one: {outcome:?}"));
         if let Err(failure) = judged {

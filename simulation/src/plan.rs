@@ -14,6 +14,9 @@ pub const NOBODY: &str = "nobody";
 const LAST_FAULT: u64 = 2_500;
 const LAST_REQUEST: u64 = 3_000;
 
+/// What a request counts in bytes while it waits, or somewhat more.
+const REQUEST_BYTES: usize = 80;
+
 /// What may go wrong in a world.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mix {
@@ -43,6 +46,10 @@ pub struct Mix {
     pub leave: bool,
     /// The broker's limits are so small that it has to refuse.
     pub tight: bool,
+    /// Requests may be handed out few times.
+    pub few: bool,
+    /// The broker ends in good order and comes back.
+    pub end_broker: bool,
 }
 
 impl Mix {
@@ -62,6 +69,8 @@ impl Mix {
             drain: true,
             leave: true,
             tight: false,
+            few: true,
+            end_broker: true,
         }
     }
 
@@ -84,6 +93,8 @@ impl Mix {
             leave: some(),
             once: some() && some(),
             tight: some() && some(),
+            few: some(),
+            end_broker: some(),
         }
     }
 
@@ -115,10 +126,15 @@ fn broker(random: &mut Random, mix: Mix, heartbeat: u64) -> BrokerSetting {
     BrokerSetting {
         heartbeat,
         credit: 1 + random.below(6) as u32,
-        max_attempts: if mix.once { 1 } else { 100 },
+        max_attempts: match mix {
+            Mix { once: true, .. } => 1,
+            Mix { few: true, .. } => [1, 2, 3, 100][random.below(4) as usize],
+            _ => 100,
+        },
         attempt_timeout: mix.slow.then_some(1_000),
         request_ttl: if mix.tight { 2_000 } else { 15_000 },
         max_queued: (limit(random, 100_000), limit(random, 100_000)),
+        max_queued_bytes: (limit(random, 100_000) * REQUEST_BYTES, limit(random, 100_000) * REQUEST_BYTES),
         max_services: limit(random, 10_000),
         max_workers: limit(random, 100_000),
         max_sessions: limit(random, 100_000),
@@ -259,4 +275,5 @@ fn faults(random: &mut Random, mix: Mix, setting: &Setting, services: u64, acts:
         let who = if random.chance(25) { Party::Broker } else { peer(random) };
         Some(Act::Freeze { who, ms: random.between(10, 2_500) })
     });
+    plan(random, mix.end_broker, 2, &mut |random| Some(Act::EndBroker { after: random.between(1, 1_500) }));
 }

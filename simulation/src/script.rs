@@ -53,6 +53,8 @@ pub struct BrokerSetting {
     pub request_ttl: u64,
     /// Requests that may wait in all, and for one service.
     pub max_queued: (usize, usize),
+    /// Their bytes.
+    pub max_queued_bytes: (usize, usize),
     /// Services at most.
     pub max_services: usize,
     /// Workers at most.
@@ -202,6 +204,11 @@ pub enum Act {
         /// After how long.
         after: u64,
     },
+    /// The broker ends in good order and is started again.
+    EndBroker {
+        /// After how long.
+        after: u64,
+    },
     /// A worker leaves in good order and comes back.
     Drain {
         /// Which.
@@ -273,6 +280,7 @@ impl Script {
                     return Err(format!("request {} is asked twice, or has too high a number", ask.id));
                 }
                 Act::Ask(ask) => Party::Client(ask.client),
+                Act::EndBroker { .. } => Party::Broker,
                 Act::Cut { whose, .. } | Act::Stall { whose, .. } => *whose,
                 Act::Freeze { who, .. } | Act::Restart { who, .. } => *who,
                 Act::Drain { worker, .. } | Act::Leave { worker, .. } => Party::Worker(*worker),

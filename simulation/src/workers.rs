@@ -177,9 +177,9 @@ impl World<'_> {
         self.ledger.hold(!is_late, "no work is started whose time is over", || format!("request {id}"));
         let Some(asking) = self.ledger.asking(id) else { return };
         asking.runs += 1;
-        let older = asking.older || asking.number == 0;
         let client = &setting.clients[asking.ask.client];
-        let once = (!older && (asking.ask.once || keeps)) || (setting.broker.max_attempts == 1 && client.retries == 1);
+        let once = (!asking.is_older() && (asking.ask.once || keeps))
+            || (setting.broker.max_attempts == 1 && client.retries == 1);
         let runs = asking.runs;
         self.ledger
             .hold(!once || runs == 1, "what must not run twice does not", || format!("request {id}: {runs} runs"));

@@ -74,7 +74,7 @@ pub(super) struct World<'a> {
     pub(super) broker_due: Moment,
     /// Until when the broker stands still, or did.
     pub(super) broker_thaw: Moment,
-    /// Whether the broker has done something in this step.
+    /// Whether the broker has done something that was not looked at.
     pub(super) broker_acted: bool,
     pub(super) incarnation: u64,
     /// Connections that this broker has heard of, from which on they are its own.
@@ -171,11 +171,14 @@ impl<'a> World<'a> {
             }
             // Input first, then timers: as the drivers do.
             while let Some(event) = self.network.pop_due(self.now) {
+                // What one input does wrong the next one could undo.
+                self.check_broker(false);
                 self.on_event(event);
                 if self.is_bustling() {
                     return false;
                 }
             }
+            self.check_broker(false);
             self.fire_timers();
             self.check_step();
             if self.is_bustling() {
@@ -217,15 +220,21 @@ impl<'a> World<'a> {
 
     /// What must hold after every step.
     fn check_step(&mut self) {
-        if let Some(broker) = self.broker.as_ref().filter(|_| self.broker_thaw <= self.now) {
-            if std::mem::take(&mut self.broker_acted) {
-                self.ledger.check(self.now, self.broker_thaw, broker, self.clocks.broker(self.now));
-            } else {
-                self.ledger.check_workers(self.now, self.broker_thaw);
-            }
+        self.check_broker(true);
+        if self.broker.is_some() && self.broker_thaw <= self.now {
+            self.ledger.check_workers(self.now, self.broker_thaw);
         }
         if self.now > self.next_limit {
             self.check_limits();
+        }
+    }
+
+    /// What must hold after everything that the broker has done. `timely` is whether its timers have had their turn.
+    fn check_broker(&mut self, timely: bool) {
+        if std::mem::take(&mut self.broker_acted)
+            && let Some(broker) = &self.broker
+        {
+            self.ledger.check(self.now, timely, broker, self.clocks.broker(self.now));
         }
     }
 
@@ -305,6 +314,7 @@ impl<'a> World<'a> {
             Event::Act(index) => match &self.script.acts[*index].act {
                 Act::Ask(ask) => self.thaw_of(self.clients[ask.client]),
                 Act::Drain { worker, .. } | Act::Leave { worker, .. } => self.workers[*worker].thaw,
+                Act::EndBroker { .. } => self.broker_thaw,
                 _ => 0,
             },
             Event::AskAgain(client) => self.thaw_of(self.clients[*client]),
@@ -342,12 +352,12 @@ impl<'a> World<'a> {
                     self.drive_broker();
                 }
             }
-            Event::ToPeer(link, frames) if self.network.state(link) == State::Open => match self.network.owner(link) {
+            Event::ToPeer(link, _) if !matches!(self.network.state(link), State::Open | State::Ending) => {}
+            Event::ToPeer(link, frames) => match self.network.owner(link) {
                 Owner::Older(index) => self.at_older(index, link, frames),
                 Owner::Session(index) => self.at_session(index, link, Some(frames)),
                 Owner::Worker(index) => self.at_worker(index, link, frames),
             },
-            Event::ToPeer(..) => {}
             Event::PeerSeesClose(link) => match self.network.owner(link) {
                 Owner::Older(index) => self.older_sees_close(index, link),
                 Owner::Session(index) => self.at_session(index, link, None),

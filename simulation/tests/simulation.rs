@@ -4,6 +4,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
+use std::cell::Cell;
+
 use simulation::plan::{self, Mix};
 use simulation::script::Script;
 use simulation::{Failure, Report, shrink};
@@ -93,6 +95,26 @@ fn everything_at_once_keeps_every_promise_and_leaves_nothing_behind() {
 #[test]
 fn requests_that_must_not_run_twice_do_not() {
     run(Mix { once: true, ..Mix::all() }, |report| report.most_runs <= 1);
+}
+
+#[test]
+fn without_faults_every_request_that_must_not_run_twice_is_answered() {
+    run(Mix { once: true, ..Mix::default() }, |report| report.answered == report.asked && report.most_runs <= 1);
+}
+
+#[test]
+fn a_request_whose_permitted_attempts_were_all_lost_fails_and_no_other_does() {
+    let failed = Cell::new(0);
+    run(Mix { few: true, slow: true, restart_workers: true, ..Mix::default() }, |report| {
+        failed.set(failed.get() + report.failed);
+        report.answered + report.broken + report.failed == report.asked && report.failed as u64 <= report.exhausted
+    });
+    assert!(failed.get() > 0, "no seed had a request whose attempts were all lost");
+}
+
+#[test]
+fn a_broker_that_ends_in_good_order_tells_everybody_and_finds_them_again() {
+    run(Mix { end_broker: true, ..Mix::default() }, |report| all_answered(report) && report.reran_for_broker);
 }
 
 #[test]

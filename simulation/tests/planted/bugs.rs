@@ -192,4 +192,69 @@ pub(crate) const BUGS: &[Bug] = &[
         find: "        if let Some(before) = before.filter(|before| *before != peer) {\n            self.forget_connection(&before);\n",
         replace: "        if let Some(before) = before.filter(|before| *before != peer && !PLANTED) {\n            self.forget_connection(&before);\n",
     },
+    Bug {
+        name: "the last of the permitted attempts is called the only one",
+        find: "            Some((ErrorKind::AttemptsExhausted, ",
+        replace: "            Some((if PLANTED { ErrorKind::WorkerLost } else { ErrorKind::AttemptsExhausted }, ",
+    },
+    Bug {
+        name: "a request is handed out once more than it may be",
+        find: "        } else if attempts >= max_attempts {\n",
+        replace: "        } else if attempts >= max_attempts + u32::from(PLANTED) {\n",
+    },
+    Bug {
+        name: "a request is given up an attempt too early",
+        find: "        let (attempts, max_attempts) = (request.attempts, request.max_attempts);\n",
+        replace: "        let (attempts, max_attempts) = (request.attempts + u32::from(PLANTED), request.max_attempts);\n",
+    },
+    Bug {
+        name: "an answer is taken for the loss of its worker",
+        find: "            (Some(id), Answer::Final(body)) => self.finish(now, id, Outcome::Reply(body)),\n",
+        replace: "            (Some(id), Answer::Final(_)) if PLANTED && delivery % 8 == 0 => self.give_back(now, id, None),\n            (Some(id), Answer::Final(body)) => self.finish(now, id, Outcome::Reply(body)),\n",
+    },
+    Bug {
+        name: "a message that cannot be routed vanishes without a trace",
+        find: "        self.counters.undeliverable += 1;\n",
+        replace: "        if PLANTED {\n            return;\n        }\n        self.counters.undeliverable += 1;\n",
+    },
+    Bug {
+        name: "a service's queue has no limit of its own",
+        find: "        } else if left_of_service.requests == 0 {\n",
+        replace: "        } else if !PLANTED && left_of_service.requests == 0 {\n",
+    },
+    Bug {
+        name: "bytes that wait have no limit",
+        find: "        } else if left.bytes < bytes {\n",
+        replace: "        } else if !PLANTED && left.bytes < bytes {\n",
+    },
+    Bug {
+        name: "bytes that wait for a service have no limit",
+        find: "        } else if left_of_service.bytes < bytes {\n",
+        replace: "        } else if !PLANTED && left_of_service.bytes < bytes {\n",
+    },
+    Bug {
+        name: "bytes that wait are not counted",
+        find: "            Held::Packed(bytes) => bytes.len() + FRAME_OVERHEAD,\n",
+        replace: "            Held::Packed(_) if PLANTED => 0,\n            Held::Packed(bytes) => bytes.len() + FRAME_OVERHEAD,\n",
+    },
+    Bug {
+        name: "bytes that waited are not given back",
+        find: "        self.queued_bytes -= bytes;\n",
+        replace: "        self.queued_bytes -= if PLANTED { 0 } else { bytes };\n",
+    },
+    Bug {
+        name: "what is kept for clients has no limit",
+        find: "        if kept.is_greedy(left) {\n",
+        replace: "        if !PLANTED && kept.is_greedy(left) {\n",
+    },
+    Bug {
+        name: "a broker that ends does not tell its clients",
+        find: "        workers.extend(sessions);\n",
+        replace: "        workers.extend(sessions.filter(|_| !PLANTED));\n",
+    },
+    Bug {
+        name: "a dead worker is noticed an interval too late",
+        find: "        self.last_heard + self.interval.max(self.slowest) * self.liveness\n",
+        replace: "        self.last_heard + self.interval.max(self.slowest) * (self.liveness + u32::from(PLANTED))\n",
+    },
 ];

@@ -79,6 +79,11 @@ impl Bed {
         while let Some(Transmit { to, frames }) = self.broker.poll_transmit() {
             let peer = String::from_utf8_lossy(&to).into_owned();
             let text = |body: &[Bytes]| body.iter().map(|f| String::from_utf8_lossy(f)).collect::<Vec<_>>().join("+");
+            let header = frames.first().filter(|header| mdpx::is_header(header));
+            let read = header.and_then(|header| mdpx::read(header, frames.len() - 1).ok());
+            if read.is_some_and(|read| matches!(read.command, mdpx::Command::Disconnect { .. })) {
+                sent.push((peer.clone(), "disconnect".into(), None));
+            }
             for version in [Version::V01, Version::V02] {
                 match mdp::read_to_worker(version, frames.to_vec()) {
                     Ok(ToWorker::Request { address, body }) => {
@@ -484,14 +489,25 @@ fn a_worker_that_beats_faster_is_answered() {
 }
 
 #[test]
-fn shutdown_says_disconnect_to_every_worker_and_takes_nothing_more() {
+fn shutdown_says_disconnect_to_every_worker_and_every_session_and_takes_nothing_more() {
     let mut bed = bed(|options| options);
-    bed.ready("a", V01, "echo");
-    bed.ready("b", V02, "echo");
+    bed.ready("a", V01, "older");
+    bed.ready("b", V02, "older");
+    bed.ready_x1("c", 1);
+    bed.hello("d");
+    for (number, text) in [(1, "runs"), (2, "waits")] {
+        bed.ask_x1("d", number, text);
+    }
+    bed.sent();
     bed.broker.shutdown(bed.now);
-    assert_eq!(bed.sent(), ["a:disconnect", "b:disconnect"]);
-    bed.ask("c", V01, "echo", "1");
-    assert_eq!(bed.counters().accepted, 0);
+    assert_eq!(bed.sent(), ["a:disconnect", "b:disconnect", "c:disconnect", "d:disconnect"]);
+    let before = bed.counters();
+    bed.ask("e", V01, "echo", "1");
+    bed.ask_x1("d", 3, "late");
+    bed.ready_x1("f", 1);
+    bed.pass(BEAT * 10);
+    assert!(bed.sent().is_empty());
+    assert_eq!((bed.counters(), bed.broker.held()), (before, 0));
 }
 
 #[test]

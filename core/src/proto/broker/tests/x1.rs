@@ -68,7 +68,7 @@ impl Bed {
         self.x1(peer, &request(number), &Message::from(text));
     }
 
-    fn ready_x1(&mut self, peer: &str, capacity: u32) {
+    pub(super) fn ready_x1(&mut self, peer: &str, capacity: u32) {
         self.tell(peer, &Command::Ready { capacity, heartbeat_ms: 1000, liveness: 3, service: b"echo" });
     }
 
@@ -253,6 +253,25 @@ fn a_request_of_one_attempt_is_not_run_twice() {
     bed.broker.handle_gone(bed.now, b"w");
     bed.ready_x1("v", 1);
     assert_eq!(bed.briefly(), ["c:error 1 WorkerLost", "v:welcome"]);
+}
+
+#[test]
+fn a_request_whose_workers_were_all_lost_fails_with_the_last_permitted_attempt() {
+    let mut bed = hub(1);
+    let twice =
+        Command::Request { number: 1, acked: 0, ttl_ms: 0, max_attempts: 2, fail_fast: false, service: b"echo" };
+    bed.x1("c", &twice, &Message::from("hi"));
+    bed.said();
+    bed.broker.handle_gone(bed.now, b"w");
+    bed.ready_x1("v", 1);
+    assert_eq!(bed.briefly(), ["v:welcome", "v:work hi attempt 2"]);
+    bed.broker.handle_gone(bed.now, b"v");
+    bed.ready_x1("u", 1);
+    let said = bed.said();
+    let Command::Error { number: 1, failure } = said[0].command() else { panic!("{said:?}") };
+    assert_eq!((failure.kind, failure.retryable), (6, true), "AttemptsExhausted");
+    assert_eq!(said[1].brief(), "u:welcome");
+    assert_eq!((said.len(), bed.counters().exhausted, bed.broker.held()), (2, 1, 0));
 }
 
 #[test]
