@@ -676,7 +676,9 @@ int64_t mdcli_async_send_with(mdcli_async_t *self, const char *service, mdmsg_t 
  * comes. When parts that nobody receives exceed max_message_bytes, over MDPX the outcome is MD_EQUEUEFULL; over 0.2 their
  * connection is not read meanwhile. Result, ownership: as mdcli_async_send.
  */
-int64_t mdcli_async_stream(mdcli_async_t *self, const char *service, mdmsg_t **request_p);
+int64_t mdcli_async_stream(mdcli_async_t *self,
+                           const char *service,
+                           mdmsg_t **request_p);
 
 /**
  * As mdcli_async_stream, with options of this request in place of the client's; NULL for options chooses none. Result,

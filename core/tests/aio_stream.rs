@@ -116,7 +116,7 @@ fn a_stream_of_an_inbox_that_nobody_reads_is_held_back_and_loses_nothing() {
     let inbox: Arc<Inbox<ClientEvent>> = Inbox::new(|| {});
     client.submit("count", "20000".into(), &RequestOptions::default(), &inbox, 1);
     let (mut numbers, mut events) = (0..20_000, Vec::new());
-    until("the first parts", || inbox.len() > 0);
+    until("the first parts", || !inbox.is_empty());
     assert!(block_on(client.request("count", "3")).is_ok(), "others go on");
     let mut end = None;
     until("all parts", || {
