@@ -262,7 +262,7 @@ impl<'a> Ledger<'a> {
         let input = self.input;
         let Some(service) = self.asks.get(id).and_then(Option::as_ref).map(|asking| asking.service) else { return };
         let hands = self.registered.iter().filter_map(|link| self.hand_of(*link));
-        let was_served = hands.into_iter().any(|hand| hand.service == service);
+        let was_served = hands.into_iter().any(|hand| hand.service == service && !hand.is_draining);
         if let Some(asking) = self.asking(id) {
             asking.arrivals += 1;
             (asking.arrived, asking.first_input, asking.was_served) = (now, input, was_served);

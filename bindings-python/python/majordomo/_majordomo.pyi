@@ -15,6 +15,7 @@ __all__ = [
     "Parts",
     "Request",
     "Ticket",
+    "Unread",
     "Worker",
     "error_table",
     "libzmq_version",

@@ -24,8 +24,8 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a service that was only asked for counts as served",
-        find: "        self.workers > 0\n    }\n\n    /// Whether nothing needs",
-        replace: "        self.workers > 0 || (PLANTED && self.queued() > 0)\n    }\n\n    /// Whether nothing needs",
+        find: "        self.workers > self.draining\n",
+        replace: "        self.workers > self.draining || (PLANTED && self.queued() > 0)\n",
     },
     Bug {
         name: "a worker that leaves while busy ends the broker",
@@ -119,8 +119,13 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a draining worker gets work",
-        find: "                    worker.draining = true;\n",
-        replace: "                    worker.draining = !PLANTED;\n",
+        find: "let is_news = !std::mem::replace(&mut worker.draining, true);\n",
+        replace: "let is_news = !std::mem::replace(&mut worker.draining, !PLANTED) && !PLANTED;\n",
+    },
+    Bug {
+        name: "a worker that left still counts as one that drains",
+        find: "            service.draining -= usize::from(worker.draining);\n",
+        replace: "            service.draining -= usize::from(worker.draining && !PLANTED);\n",
     },
     Bug {
         name: "a client asks more than its credit",
