@@ -268,7 +268,7 @@ static void a_cancelled_request_tells_its_asynchronous_worker (void)
 
 static void a_stream_that_nobody_reads_fails_alone_when_too_much_waits (void)
 {
-    static const char zeros[1000];
+    static const char zeros[1000] = {0};
     mdbrk_t *hub = hub_start ();
     mdcli_async_t *client = patient_async_client (hub, "x1");
     CHECK (mdcli_async_set_max_message_bytes (client, 10000) == 0);
