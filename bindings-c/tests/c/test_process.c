@@ -108,10 +108,13 @@ static int entries (const char *folder)
     return count;
 }
 
+/* How many threads there were when main began: this one, and those that an instrument has. */
+static int threads_at_first;
+
 /* Waits for the threads that have nothing left to do: what they hold until they end is no leak. The alarm ends a vain wait. */
 static void be_alone (void)
 {
-    while (entries ("/proc/self/task") > 3) /* Two folders, and this thread. */
+    while (entries ("/proc/self/task") > threads_at_first)
         sched_yield ();
 }
 
@@ -351,6 +354,7 @@ static void thousands_of_handles_give_back_what_they_hold (void)
 int main (int argc, char **argv)
 {
     this_program = argv[0];
+    threads_at_first = entries ("/proc/self/task");
     if (argc == 4 && strcmp (argv[1], "busy") == 0)
         return end_busy (hub_start (), argv[2]);
     if (argc == 4 && strcmp (argv[1], "interrupt") == 0)
