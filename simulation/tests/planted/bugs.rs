@@ -239,8 +239,8 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "bytes that wait are not counted",
-        find: "            Held::Packed(bytes) => bytes.len() + FRAME_OVERHEAD,\n",
-        replace: "            Held::Packed(_) if PLANTED => 0,\n            Held::Packed(bytes) => bytes.len() + FRAME_OVERHEAD,\n",
+        find: "            Held::Packed(bytes) => bytes.len() + FRAME_COST,\n",
+        replace: "            Held::Packed(_) if PLANTED => 0,\n            Held::Packed(bytes) => bytes.len() + FRAME_COST,\n",
     },
     Bug {
         name: "bytes that waited are not given back",

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Instant;
 
+use crate::message::FRAME_COST;
 use crate::proto::frame::{Frame, Frames, RoutingId};
 use crate::proto::mdp::Version;
 use crate::proto::mdpx::{self, Command, Layout};
@@ -14,9 +15,6 @@ use super::worker::WorkerKey;
 
 /// Number of a request, rising in the order of acceptance.
 pub(super) type RequestId = u64;
-
-/// Rough cost of holding one frame beside its bytes.
-pub(super) const FRAME_OVERHEAD: usize = 64;
 
 /// Who asked, and how the answer is to be addressed.
 #[derive(Clone, Debug)]
@@ -123,7 +121,7 @@ impl<'a, F: Frame> Body<'a, F> {
     pub(super) fn cost(&self) -> usize {
         match &self.message {
             Received::Alone(frames) => cost(frames),
-            Received::Joined(header) => header.len() + FRAME_OVERHEAD,
+            Received::Joined(header) => header.len() + FRAME_COST,
         }
     }
 
@@ -235,7 +233,7 @@ impl<F: Frame> Held<F> {
     /// What the body costs while it is held.
     pub(super) fn cost(&self) -> usize {
         match self {
-            Held::Packed(bytes) => bytes.len() + FRAME_OVERHEAD,
+            Held::Packed(bytes) => bytes.len() + FRAME_COST,
             Held::Frames(loose) => loose.properties.len() + cost(&loose.frames),
         }
     }
@@ -253,7 +251,7 @@ pub(super) fn byte_len<F: Frame>(frames: &[F]) -> usize {
 }
 
 pub(super) fn cost<F: Frame>(frames: &[F]) -> usize {
-    byte_len(frames) + frames.len() * FRAME_OVERHEAD
+    byte_len(frames) + frames.len() * FRAME_COST
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::message::FRAME_COST;
 use crate::proto::frame::{Frame, Frames, RoutingId};
 use crate::proto::mdpx::SessionId;
 use crate::proto::window::Window;
 
 use super::received::Said;
-use super::request::{FRAME_OVERHEAD, RequestId, cost};
+use super::request::{RequestId, cost};
 
 /// Outcomes kept for one session may take this many bytes. The oldest go first.
 const MAX_KEPT_BYTES: usize = 64 << 20;
@@ -75,7 +76,7 @@ impl<F: Frame> Kept<F> {
     fn bytes(&self) -> usize {
         match self {
             Kept::Frames(frames) => cost(frames),
-            Kept::Small(bytes) => bytes.len() + FRAME_OVERHEAD,
+            Kept::Small(bytes) => bytes.len() + FRAME_COST,
         }
     }
 }
