@@ -32,11 +32,12 @@ async function held() {
 }
 
 /**
- * How much more is held after `rounds`, when first uses are over. They are made several times, and the smallest figure
- * counts: a table that grows now and then shows in some of the spans, a leak in all of them.
+ * How much more is held after `rounds`, when first uses are over and tables of a bounded size are full. They are made
+ * several times, and the smallest figure counts: a table that grows now and then shows in some of the spans, a leak in
+ * all of them.
  */
 async function growth(rounds, once) {
-  for (let n = 0; n < Math.max(3, rounds / 4); n += 1) await once();
+  for (let n = 0; n < Math.max(3, rounds); n += 1) await once();
   const spans = [];
   let before = await held();
   for (let span = 0; span < SPANS; span += 1) {

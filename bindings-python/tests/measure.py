@@ -64,12 +64,12 @@ SPANS = 4
 
 
 def growth(rounds: int, once: Callable[[], object]) -> dict[str, int]:
-    """How much more is held after `rounds`, when first uses are over.
+    """How much more is held after `rounds`, when first uses are over and tables of a bounded size are full.
 
     They are made `SPANS` times, and the smallest figure counts: a table that grows now and then, and a message that is
     still on its way at the moment of measuring, show in some of the spans, a leak in all of them.
     """
-    for _ in range(max(3, rounds // 10)):
+    for _ in range(max(3, rounds)):
         once()
     moments = [Held.now()]
     for _ in range(SPANS):
