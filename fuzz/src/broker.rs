@@ -37,6 +37,8 @@ pub struct Peer {
     capacity: u32,
     /// Deliveries that it has not answered.
     held: BTreeSet<u64>,
+    /// Deliveries that the message which the broker reads answers unheard: a READY before in it may lead to them.
+    guessed: BTreeSet<u64>,
     /// The address of the request that it has, as a worker of an older protocol.
     held_address: Option<Bytes>,
     /// Requests less replies, as a client of an older protocol.
@@ -171,6 +173,7 @@ impl World {
         if let Some(header) = frames.first().filter(|header| mdpx::is_header(header)) {
             let (mut capacity, mut left) = (None, false);
             let asked = &mut self.asked;
+            peer.guessed.clear();
             mdpx::each_message(header, frames.len() - 1, |command| match command {
                 Command::Hello { session, .. } => {
                     peer.greeted.insert(session[0]);
@@ -185,7 +188,9 @@ impl World {
                 Command::WorkerFinal { delivery, .. }
                 | Command::WorkerError { delivery, .. }
                 | Command::Return { delivery } => {
-                    peer.held.remove(&delivery);
+                    if !peer.held.remove(&delivery) {
+                        peer.guessed.insert(delivery);
+                    }
                 }
                 Command::Disconnect { .. } => left = true,
                 _ => {}
@@ -250,7 +255,9 @@ impl World {
                     Command::Deliver { delivery, number, attempt, session, .. } => {
                         assert!(delivery > self.last_delivery, "a delivery has a number of its own");
                         self.last_delivery = delivery;
-                        peer.held.insert(delivery);
+                        if !peer.guessed.contains(&delivery) {
+                            peer.held.insert(delivery);
+                        }
                         assert!(peer.held.len() <= peer.capacity as usize, "more deliveries than the capacity");
                         let wanted =
                             self.asked.get(&number).filter(|_| session != [0; 16]).map_or(0, |asked| asked.attempts);
