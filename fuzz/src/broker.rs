@@ -37,12 +37,20 @@ pub struct Peer {
     capacity: u32,
     /// Deliveries that it has not answered.
     held: BTreeSet<u64>,
-    /// Deliveries that the message which the broker reads answers unheard: a READY before in it may lead to them.
-    guessed: BTreeSet<u64>,
+    /// What the message that the broker reads may have happen on the way through it.
+    meanwhile: Meanwhile,
     /// The address of the request that it has, as a worker of an older protocol.
     held_address: Option<Bytes>,
     /// Requests less replies, as a client of an older protocol.
     owed: i64,
+}
+
+#[derive(Default)]
+struct Meanwhile {
+    /// Deliveries that it answers unheard: a READY before in it may lead to them.
+    guessed: BTreeSet<u64>,
+    /// What the capacity was: a RETURN before the READY in it may lead to a delivery.
+    capacity: u32,
 }
 
 impl Peer {
@@ -110,6 +118,9 @@ impl World {
         self.note(peer, &frames);
         self.machine.handle_message(self.now, peer, frames);
         self.settle();
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.meanwhile = Meanwhile::default();
+        }
     }
 
     pub fn gone(&mut self, peer: &[u8]) {
@@ -173,7 +184,6 @@ impl World {
         if let Some(header) = frames.first().filter(|header| mdpx::is_header(header)) {
             let (mut capacity, mut left) = (None, false);
             let asked = &mut self.asked;
-            peer.guessed.clear();
             mdpx::each_message(header, frames.len() - 1, |command| match command {
                 Command::Hello { session, .. } => {
                     peer.greeted.insert(session[0]);
@@ -189,12 +199,13 @@ impl World {
                 | Command::WorkerError { delivery, .. }
                 | Command::Return { delivery } => {
                     if !peer.held.remove(&delivery) {
-                        peer.guessed.insert(delivery);
+                        peer.meanwhile.guessed.insert(delivery);
                     }
                 }
                 Command::Disconnect { .. } => left = true,
                 _ => {}
             });
+            peer.meanwhile.capacity = peer.capacity;
             peer.capacity = capacity.unwrap_or(peer.capacity);
             if left {
                 peer.let_go();
@@ -255,10 +266,11 @@ impl World {
                     Command::Deliver { delivery, number, attempt, session, .. } => {
                         assert!(delivery > self.last_delivery, "a delivery has a number of its own");
                         self.last_delivery = delivery;
-                        if !peer.guessed.contains(&delivery) {
+                        if !peer.meanwhile.guessed.contains(&delivery) {
                             peer.held.insert(delivery);
                         }
-                        assert!(peer.held.len() <= peer.capacity as usize, "more deliveries than the capacity");
+                        let capacity = peer.capacity.max(peer.meanwhile.capacity);
+                        assert!(peer.held.len() <= capacity as usize, "more deliveries than the capacity");
                         let wanted =
                             self.asked.get(&number).filter(|_| session != [0; 16]).map_or(0, |asked| asked.attempts);
                         assert!(u32::from(attempt) <= self.config.max_attempts.max(wanted), "attempt {attempt}");
