@@ -147,7 +147,7 @@ fn build_libzmq() -> io::Result<()> {
 }
 
 /// A source that includes all the others. A message passes through small functions of many files: compiled together they
-/// are inlined, and compiled in a fifth of the time.
+/// are inlined, and compiled in a third of the time.
 fn one_source(folder: &Path) -> io::Result<PathBuf> {
     let includes: String = files(folder)?
         .iter()
