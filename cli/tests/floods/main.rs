@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -91,9 +91,9 @@ impl Drop for Hub {
     }
 }
 
-/// A peer of each side that behaves. It says when it has `begun`, and asks until `stop` and once more; how many of its requests
-/// were answered, each rightly.
-fn bystander(endpoint: &str, begun: impl FnOnce(), stop: &AtomicBool) -> usize {
+/// A peer of each side that behaves. It says when it has `begun`, asks until `stop` and once more, and counts how many of its
+/// requests were answered, each rightly.
+fn bystander(endpoint: &str, begun: impl FnOnce(), stop: &AtomicBool, answered: &AtomicUsize) {
     let worker = Worker::connect(endpoint, "bystander").unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -110,15 +110,14 @@ fn bystander(endpoint: &str, begun: impl FnOnce(), stop: &AtomicBool) -> usize {
             thread::yield_now();
         }
         begun();
-        let mut answered = 0;
         loop {
             let last = stop.load(Ordering::Relaxed);
-            let text = answered.to_string();
+            let text = answered.load(Ordering::Relaxed).to_string();
             let reply = client.request("bystander", &*text).unwrap();
             assert_eq!(&reply[0], text.as_bytes());
-            answered += 1;
+            answered.fetch_add(1, Ordering::Relaxed);
             if last {
-                return answered;
+                return;
             }
         }
     })
@@ -136,15 +135,19 @@ impl Drop for Closing<'_> {
 fn flood(flood: Flood, ordinary: usize, full: usize) -> (Aftermath, String) {
     let count = if std::env::var("FLOODS").is_ok_and(|value| value == "full") { full } else { ordinary };
     let hub = Hub::start(&flood.name());
-    let stop = AtomicBool::new(false);
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let after = thread::scope(|scope| {
         let (begun, wait) = mpsc::channel();
-        let others = scope.spawn(|| bystander(&hub.endpoint, move || begun.send(()).unwrap(), &stop));
+        let others = scope.spawn(|| bystander(&hub.endpoint, move || begun.send(()).unwrap(), &stop, &answered));
         wait.recv().unwrap();
         let after = flood.run(&hub.endpoint, count);
+        // However short it was: it goes on until others have been answered meanwhile, or have failed.
+        while answered.load(Ordering::Relaxed) < 2 && !others.is_finished() {
+            drop(flood.run(&hub.endpoint, count));
+        }
         stop.store(true, Ordering::Relaxed);
-        // However short the flood was: what others asked meanwhile has been answered, or asking has failed.
-        let answered = others.join().unwrap();
+        others.join().unwrap();
+        let answered = answered.load(Ordering::Relaxed);
         println!("{}: {count}, others were answered {answered} times meanwhile", flood.name());
         after
     });
@@ -153,7 +156,7 @@ fn flood(flood: Flood, ordinary: usize, full: usize) -> (Aftermath, String) {
     let bound = MAX_QUEUED_BYTES + BESIDE + after.connections() * CONNECTION;
     assert!(grown < bound, "{}: memory has grown by {grown} bytes, beyond {bound}", flood.name());
     // Whoever comes after it is served as if nothing had been.
-    bystander(&hub.endpoint, || (), &AtomicBool::new(true));
+    bystander(&hub.endpoint, || (), &AtomicBool::new(true), &AtomicUsize::new(0));
     let log = hub.end();
     println!("{}: {} lines of log", flood.name(), log.lines().count());
     assert!(
