@@ -62,8 +62,8 @@ pub(crate) fn all() -> Vec<Comparison> {
     let ratio = |name, quantity, of, to, target| Comparison { name, quantity, of, to: Some(to), target: Some(target) };
     let figure = |name, quantity, of, target| Comparison { name, quantity, of, to: None, target };
     let flood = |kind, count| {
-        let flooded = Contender::Flooded(Flood { kind, count });
-        ratio("flood", Median, flooded, rust(Load::RoundTrip), AtMost(2.0))
+        let flooded = Contender::Beside(Some(Flood { kind, count }));
+        ratio("flood", Median, flooded, Contender::Beside(None), AtMost(2.0))
     };
 
     vec![
@@ -124,7 +124,7 @@ mod tests {
         let measured: BTreeSet<String> = all()
             .into_iter()
             .filter_map(|comparison| match comparison.of {
-                Contender::Flooded(flood) => Some(format!("{},", flood.kind)),
+                Contender::Beside(Some(flood)) => Some(format!("{},", flood.kind)),
                 _ => None,
             })
             .collect();

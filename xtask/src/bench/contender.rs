@@ -40,8 +40,9 @@ pub(crate) enum Contender {
     Queue,
     /// Requests that are all sent before the first reply is read.
     Burst,
-    /// A client with one request at a time, while somebody else floods the broker.
-    Flooded(Flood),
+    /// A client with one request at a time, while somebody else floods the broker, or nobody does. All of them run where the
+    /// system lets them: a flood is work for both threads of the broker, which has one core where round trips are measured.
+    Beside(Option<Flood>),
     Instructions,
 }
 
@@ -108,7 +109,8 @@ impl Contender {
             Contender::IdleWorkers { workers, services } => format!("{workers} idle workers of {services} services"),
             Contender::Queue => "queue without a worker".to_owned(),
             Contender::Burst => "burst".to_owned(),
-            Contender::Flooded(flood) => format!("one at a time, during a flood: {}", flood.kind),
+            Contender::Beside(Some(flood)) => format!("one at a time, during a flood: {}", flood.kind),
+            Contender::Beside(None) => "one at a time, on any core".to_owned(),
             Contender::Instructions => "instructions".to_owned(),
         }
     }
@@ -130,7 +132,7 @@ impl Contender {
             Contender::IdleWorkers { workers, services } => idle_workers(stand, *workers, *services),
             Contender::Queue => queue(stand),
             Contender::Burst => burst(stand),
-            Contender::Flooded(flood) => flooded(stand, *flood),
+            Contender::Beside(flood) => beside(stand, *flood),
             Contender::Instructions => instructions::measure(stand),
         }
     }
@@ -283,14 +285,17 @@ fn burst(stand: &Stand<'_>) -> Result<Sample> {
     Ok(Sample::from([(Quantity::Lost, lost), (Quantity::Peak, peak - before)]))
 }
 
-fn flooded(stand: &Stand<'_>, flood: Flood) -> Result<Sample> {
+fn beside(stand: &Stand<'_>, flood: Option<Flood>) -> Result<Sample> {
     let limit = FLOODED_MESSAGE_BYTES.to_string();
     let mut broker = Peer::start(stand.program("broker").args(["--max-message-bytes", &limit]))?;
     let listening: Listening = broker.line()?;
     let protocol = ["--protocol", &stand.protocol];
     let _worker = Peer::start_ready(stand.program("worker").args(["--endpoint", &listening.workers]).args(protocol))?;
-    let hostile = stand.program("hostile").args(["--endpoint", &listening.endpoint, "--kind", flood.kind]);
-    let _hostile = Peer::start_ready(hostile.args(["--count", &flood.count.to_string()]))?;
+    let hostile = |Flood { kind, count }: Flood| {
+        let run = stand.program("hostile").args(["--endpoint", &listening.endpoint, "--kind", kind]);
+        Peer::start_ready(run.args(["--count", &count.to_string()]))
+    };
+    let _hostile = flood.map(hostile).transpose()?;
     client(stand.program("round-trip").args(["--endpoint", &listening.endpoint]).args(protocol))
 }
 
