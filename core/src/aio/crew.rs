@@ -146,9 +146,6 @@ impl Crew {
         session.touched = false;
         session.flush(io.now);
         self.act(io, index, Machine::poll_output);
-        if let Some(session) = self.sessions.get(&index) {
-            session.answers.room.set_unsent(session.link.unsent_cost());
-        }
     }
 
     /// A session's moment has come.
@@ -286,6 +283,7 @@ impl Crew {
                 }
             }
         }
+        session.answers.room.set_unsent(session.link.unsent_cost());
         if session.machine.has_gathered() && !session.touched {
             // What this turn leads to goes out together at its end.
             session.touched = true;

@@ -14,6 +14,8 @@ pub(super) struct Link {
     dealer: Option<Dealer>,
     /// What the connection has not taken yet: it does not stand, or has no room.
     unsent: VecDeque<Vec<Bytes>>,
+    /// How much memory that takes, about.
+    unsent_cost: usize,
 }
 
 impl Link {
@@ -28,6 +30,7 @@ impl Link {
     pub(super) fn close(&mut self) {
         self.dealer = None;
         self.unsent.clear();
+        self.unsent_cost = 0;
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -37,6 +40,7 @@ impl Link {
     /// Puts a message behind those that wait. Without a connection there is nobody to send it to.
     pub(super) fn send(&mut self, frames: Vec<Bytes>) {
         if self.is_open() {
+            self.unsent_cost += cost(&frames);
             self.unsent.push_back(frames);
         }
     }
@@ -49,6 +53,7 @@ impl Link {
                 if !dealer.try_send(frames)? {
                     break;
                 }
+                self.unsent_cost -= cost(frames);
                 self.unsent.pop_front();
                 sent += 1;
             }
@@ -72,11 +77,15 @@ impl Link {
 
     /// How much memory the unsent messages take, about.
     pub(super) fn unsent_cost(&self) -> usize {
-        self.unsent.iter().flatten().map(|frame| frame.len() + FRAME_COST).sum()
+        self.unsent_cost
     }
 
     /// The open connection, and whether messages wait for it to become writable.
     pub(super) fn interest(&self) -> Option<(&Dealer, bool)> {
         self.dealer.as_ref().map(|dealer| (dealer, !self.unsent.is_empty()))
     }
+}
+
+fn cost(frames: &[Bytes]) -> usize {
+    frames.iter().map(|frame| frame.len() + FRAME_COST).sum()
 }
