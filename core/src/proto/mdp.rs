@@ -163,8 +163,11 @@ const fn commands(version: Version) -> &'static WorkerCommands {
 
 /// Whether these bytes can name a service: 1 to 255 bytes of UTF-8 without control characters.
 pub fn is_service_name(name: &[u8]) -> bool {
+    // Most names are of such characters only.
+    let is_plain = |byte: &u8| (b' '..=b'~').contains(byte);
     (1..=MAX_SERVICE_NAME).contains(&name.len())
-        && std::str::from_utf8(name).is_ok_and(|name| !name.chars().any(char::is_control))
+        && (name.iter().all(is_plain)
+            || std::str::from_utf8(name).is_ok_and(|name| !name.chars().any(char::is_control)))
 }
 
 /// Reads what a peer said to a broker; `frames` without the routing id.

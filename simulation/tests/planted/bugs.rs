@@ -79,8 +79,8 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "only a heartbeat is a sign of a worker's life",
-        find: "        worker.heartbeat.heard(now);\n        let held = delivery",
-        replace: "        if !PLANTED {\n            worker.heartbeat.heard(now);\n        }\n        let held = delivery",
+        find: "        worker.heartbeat.heard(now);\n        // Only a part leaves",
+        replace: "        if !PLANTED {\n            worker.heartbeat.heard(now);\n        }\n        // Only a part leaves",
     },
     Bug {
         name: "only a heartbeat is a sign of a broker's life",

@@ -18,6 +18,9 @@ use super::service::ServiceKey;
 use super::worker::{Delivery, Wire, WorkerKey};
 use super::{Broker, Transmit, hex, write_address, x1};
 
+/// Of so many requests that are over the memory is kept for the next ones: they come and go in batches.
+const MAX_SPARE: usize = 256;
+
 impl<F: Frame> Broker<F> {
     /// Whether a client's request for a service may be taken in, or the limit that forbids it.
     ///
@@ -109,7 +112,14 @@ impl<F: Frame> Broker<F> {
             self.by_client.insert((peer.clone(), id));
         }
         let service = request.service;
-        let _ = self.requests.push(id, Box::new(request));
+        let request = match self.spare.pop() {
+            Some(mut spare) => {
+                *spare = request;
+                spare
+            }
+            None => Box::new(request),
+        };
+        let _ = self.requests.push(id, request);
         let at_once = self.services.get(service).is_some_and(|entry| entry.queued() == 0);
         if at_once && let Some(to) = self.pick(service, None) {
             return self.deliver(now, id, to);
@@ -139,20 +149,21 @@ impl<F: Frame> Broker<F> {
         self.arm_expiry(expires);
     }
 
-    /// Counts a request out of its service's queue, whose front it is if it is `taken`.
-    fn dequeue(&mut self, id: RequestId, taken: bool) {
+    /// Counts the request at the front of its service's queue out of it.
+    fn dequeue(&mut self, id: RequestId) {
         let Some(request) = self.requests.get_mut(id).filter(|request| request.queued) else { return };
         request.queued = false;
-        let (asker, bytes) = (Asker::from(&request.client), request.body.cost());
+        let (service, asker, bytes) = (request.service, Asker::from(&request.client), request.body.cost());
+        if let Some(service) = self.services.get_mut(service) {
+            service.queue.take_front(&asker, bytes);
+        }
+        self.count_out(asker, bytes);
+    }
+
+    /// One request fewer waits.
+    fn count_out(&mut self, asker: Asker, bytes: usize) {
         self.queued -= 1;
         self.queued_bytes -= bytes;
-        if let Some(service) = self.services.get_mut(request.service) {
-            if taken {
-                service.queue.take_front(&asker, bytes);
-            } else {
-                service.queue.end(id, &asker, bytes);
-            }
-        }
         if let Entry::Occupied(mut load) = self.waiting.entry(asker) {
             load.get_mut().subtract(bytes);
             if load.get().requests == 0 {
@@ -166,7 +177,7 @@ impl<F: Frame> Broker<F> {
         while let Some(id) = self.next_in_turn(service) {
             let avoid = self.requests.get(id).and_then(|request| request.avoid).map(NonZeroU64::get);
             let Some(to) = self.pick(service, avoid) else { return };
-            self.dequeue(id, true);
+            self.dequeue(id);
             self.deliver(now, id, to);
         }
     }
@@ -319,19 +330,24 @@ impl<F: Frame> Broker<F> {
 
     /// Forgets a request, whatever its state in the queue.
     pub(super) fn forget(&mut self, id: RequestId) {
-        self.dequeue(id, false);
-        let Some(request) = self.requests.remove(id) else { return };
-        match request.client {
-            Client::Mdp { peer, .. } => {
-                self.by_client.remove(&(peer, id));
-            }
-            Client::X1 { session, number } => {
-                if let Some(session) = self.sessions.get_mut(&session) {
-                    session.end(number);
-                }
-            }
+        if let Some(Client::X1 { session, number }) = self.release(id)
+            && let Some(session) = self.sessions.get_mut(&session)
+        {
+            session.end(number);
+        }
+    }
+
+    /// Forgets a request whose session knows its outcome, or that has none; whose it was.
+    pub(super) fn release(&mut self, id: RequestId) -> Option<Client> {
+        let mut request = self.requests.remove(id)?;
+        let waited = request.queued.then(|| (Asker::from(&request.client), request.body.cost()));
+        if let Client::Mdp { peer, .. } = &request.client {
+            self.by_client.remove(&(peer.clone(), id));
         }
         if let Some(service) = self.services.get_mut(request.service) {
+            if let Some((asker, bytes)) = &waited {
+                service.queue.end(id, asker, *bytes);
+            }
             if service.queue.is_littered() {
                 let requests = &self.requests;
                 service.queue.sweep(|id| requests.get(id).is_some_and(|request| request.queued));
@@ -340,6 +356,16 @@ impl<F: Frame> Broker<F> {
                 self.services.remove(request.service);
             }
         }
+        if let Some((asker, bytes)) = waited {
+            self.count_out(asker, bytes);
+        }
+        let client = request.client.clone();
+        if self.spare.len() < MAX_SPARE {
+            request.body = Held::none();
+            request.joined = None;
+            self.spare.push(request);
+        }
+        Some(client)
     }
 
     /// The worker that held the request is lost, overdue, or failed in a way that another may not: the request goes back

@@ -85,6 +85,8 @@ pub struct Broker<F> {
     clients: Table<RoutingId, SessionKey>,
     /// Boxed, so that a table of many has little to move and little to waste.
     requests: Window<Box<Request<F>>>,
+    /// Memory of requests that are over.
+    spare: Vec<Box<Request<F>>>,
     /// The requests of each client of MDP, to find them when the client goes away.
     by_client: BTreeSet<(RoutingId, RequestId)>,
     /// What waits of each client that has something waiting.
@@ -129,6 +131,7 @@ impl<F: Frame> Broker<F> {
             session_keys: Map::with_hasher(hash()),
             clients: Table::new(hash()),
             requests: Window::default(),
+            spare: Vec::new(),
             by_client: BTreeSet::new(),
             waiting: Map::with_hasher(hash()),
             timers: BinaryHeap::new(),

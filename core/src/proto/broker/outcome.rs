@@ -39,7 +39,11 @@ impl<F: Frame> Broker<F> {
     pub(super) fn on_answer(&mut self, now: Instant, key: WorkerKey, delivery: Option<u64>, answer: Answer<'_, F>) {
         let Some(worker) = self.workers.get_mut(key) else { return };
         worker.heartbeat.heard(now);
-        let held = delivery.and_then(|delivery| Some((delivery, *worker.held.get(delivery)?)));
+        // Only a part leaves the delivery with its worker.
+        let held = delivery.and_then(|delivery| match answer {
+            Answer::Partial(_) => Some((delivery, *worker.held.get(delivery)?)),
+            _ => Some((delivery, worker.held.remove(delivery)?)),
+        });
         let Some((delivery, held)) = held else {
             self.counters.stray_replies += 1;
             if let Some(id) = self.workers.name(key)
@@ -56,7 +60,6 @@ impl<F: Frame> Broker<F> {
             }
             return;
         }
-        worker.held.remove(delivery);
         let serial = worker.serial;
         if worker.held.is_empty()
             && let Some(service) = self.services.get_mut(worker.service)
@@ -191,7 +194,7 @@ impl<F: Frame> Broker<F> {
                 failure => self.say_failure(now, session, number, &failure),
             },
         }
-        self.forget(id);
+        self.release(id);
     }
 
     /// Says what a worker of an older protocol has replied: a reply, or a failure in the clothes of one.

@@ -189,6 +189,11 @@ impl<'a, F: Frame> View<'a, F> {
 }
 
 impl<F: Frame> Held<F> {
+    /// No body, and no memory.
+    pub(super) fn none() -> Self {
+        Held::Packed(Box::default())
+    }
+
     /// The body of a message of MDP.
     pub(super) fn of_frames(frames: Vec<F>) -> Self {
         Held::Frames(Box::new(Loose { properties: Box::default(), frames }))

@@ -251,8 +251,9 @@ impl<F: Frame> Broker<F> {
         self.arm_session(key);
     }
 
-    /// Takes note of the number. `None` where it was used before: what is known of it has been said.
-    fn begin(&mut self, key: SessionKey, ask: &Ask) -> Option<()> {
+    /// Takes note of the number; how many requests of the session are open. `None` where the number was used before: what is
+    /// known of it has been said.
+    fn begin(&mut self, key: SessionKey, ask: &Ask) -> Option<usize> {
         let session = self.sessions.get_mut(&key)?;
         let before = session.kept_bytes();
         session.acknowledge(ask.acked);
@@ -261,7 +262,7 @@ impl<F: Frame> Broker<F> {
         match known {
             Known::New => {
                 session.highest = ask.number;
-                Some(())
+                Some(session.open)
             }
             // It waits or runs: its outcome will come over the new connection.
             Known::Open(_) => None,
@@ -300,10 +301,7 @@ impl<F: Frame> Broker<F> {
     }
 
     fn on_x1_request(&mut self, now: Instant, session: SessionKey, ask: Ask, service: Asked, body: Held<F>) {
-        if self.begin(session, &ask).is_none() {
-            return;
-        }
-        let Some(open) = self.sessions.get(&session).map(|session| session.open) else { return };
+        let Some(open) = self.begin(session, &ask) else { return };
         let client = Client::X1 { session, number: ask.number };
         let admitted = if open >= self.config.credit as usize {
             Err((ErrorKind::QueueFull, "more requests outstanding than the credit allows"))
@@ -333,17 +331,24 @@ impl<F: Frame> Broker<F> {
         }
         let deadline = request.deadline;
         let key = session;
-        if let Some(session) = self.sessions.get_mut(&key) {
-            if session.open == 0 {
-                // The client begins to wait: the first beat is a whole interval away.
-                session.last_sent = now;
-                session.next_deadline = None;
-            }
-            session.begin(ask.number, self.last_request + 1);
-            session.next_deadline = session.next_deadline.into_iter().chain(deadline).min();
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        if open == 0 {
+            // The client begins to wait: the first beat is a whole interval away.
+            session.last_sent = now;
+            session.next_deadline = None;
         }
+        session.begin(ask.number, self.last_request + 1);
+        if let Some(deadline) = deadline
+            && session.next_deadline.is_none_or(|next| deadline < next)
+        {
+            session.next_deadline = Some(deadline);
+        }
+        // While it waits, only a deadline can be earlier than what the timer is set to.
+        let is_earlier = session.armed.is_none_or(|armed| deadline.is_some_and(|deadline| deadline < armed));
         self.accept(now, request);
-        self.arm_session(key);
+        if open == 0 || is_earlier {
+            self.arm_session(key);
+        }
     }
 
     fn on_x1_ready(&mut self, now: Instant, peer: &[u8], service: &[u8], capacity: u32, heartbeat_ms: u32) {
