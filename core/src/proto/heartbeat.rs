@@ -15,6 +15,8 @@ pub(super) struct Heartbeat {
     last_beat_heard: Instant,
     /// Longest silence that a HEARTBEAT of the peer has ended.
     slowest: Duration,
+    /// How long a silence is too long.
+    patience: Duration,
 }
 
 /// However fast a peer beats, it is not answered more often than this.
@@ -24,7 +26,15 @@ const SLOWEST: Duration = Duration::from_secs(60);
 
 impl Heartbeat {
     pub(super) fn new(now: Instant, interval: Duration, liveness: u32) -> Self {
-        Heartbeat { interval, liveness, last_sent: now, last_heard: now, last_beat_heard: now, slowest: Duration::ZERO }
+        Heartbeat {
+            interval,
+            liveness,
+            last_sent: now,
+            last_heard: now,
+            last_beat_heard: now,
+            slowest: Duration::ZERO,
+            patience: interval * liveness,
+        }
     }
 
     /// Anything was sent: it counts as a sign of life.
@@ -45,6 +55,7 @@ impl Heartbeat {
         let gap = now.saturating_duration_since(self.last_beat_heard);
         self.last_beat_heard = now;
         self.slowest = self.slowest.max(self.silence(now)).min(SLOWEST);
+        self.patience = self.interval.max(self.slowest) * self.liveness;
         self.heard(now);
         // Three quarters: two sides with the same setting need no answers, whatever their jitter.
         gap < self.interval * 3 / 4 && now.saturating_duration_since(self.last_sent) >= (gap / 2).max(FASTEST)
@@ -68,7 +79,7 @@ impl Heartbeat {
 
     /// When the peer's silence has lasted too long.
     pub(super) fn expiry(&self) -> Instant {
-        self.last_heard + self.interval.max(self.slowest) * self.liveness
+        self.last_heard + self.patience
     }
 
     /// How long the peer has been silent.

@@ -15,6 +15,7 @@ mod heartbeat;
 pub mod mdp;
 pub mod mdpx;
 pub mod mmi;
+mod moment;
 mod outputs;
 pub mod session;
 mod window;
@@ -22,4 +23,5 @@ pub mod worker;
 
 pub use frame::{Frame, Frames, RoutingId};
 pub use mdp::is_service_name;
+pub(crate) use moment::earliest;
 pub(crate) use window::Window;

@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind};
 
 use super::discovery::{self, Discovery};
 use super::mdpx::{self, Command, Header};
+use super::moment::earliest;
 use super::outputs::Outputs;
 use super::window::Window;
 
@@ -382,10 +383,10 @@ impl Session {
             Stage::Idle => None,
             Stage::Pausing(until) | Stage::Greeting { until, .. } => Some(*until),
             Stage::Asking { discovery, connect_by } => Some(connect_by.unwrap_or(discovery.due())),
-            Stage::Ready => self.silence_due.into_iter().chain(self.ack_due).min(),
+            Stage::Ready => earliest([self.silence_due, self.ack_due]),
         };
         let deadline = self.deadlines.peek().map(|Reverse((due, _))| *due);
-        stage.into_iter().chain(deadline).min()
+        earliest([stage, deadline])
     }
 
     /// The next thing to do.

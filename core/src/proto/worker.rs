@@ -21,6 +21,7 @@ use super::discovery::{self, Discovery, Spoken};
 use super::heartbeat::Heartbeat;
 use super::mdp::ToBroker;
 use super::mdpx::Command;
+use super::moment::earliest;
 use super::outputs::{Output, Outputs};
 
 pub use hand::RequestKey;
@@ -400,7 +401,7 @@ impl Worker {
             State::Pausing(until) => Some(*until),
             State::Greeting | State::Detached | State::Closed => None,
         };
-        due.into_iter().chain(self.expiry()).chain(self.drain_ends).chain(self.fence).min()
+        earliest([due, self.expiry(), self.drain_ends, self.fence])
     }
 
     /// The next thing to do.

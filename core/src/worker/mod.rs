@@ -297,7 +297,7 @@ impl Inner {
                 return Ok(None);
             }
             let last_asked = *asked.get_or_insert(now);
-            let until = deadline.into_iter().chain([last_asked + SLICE]).min().unwrap_or(now);
+            let until = deadline.map_or(last_asked + SLICE, |deadline| deadline.min(last_asked + SLICE));
             let longest = until.saturating_duration_since(now);
             let woken = if session.is_busy() {
                 // The handler has a request. The beater looks after the connection until it is answered.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::options::{Protocol, WorkerOptions};
+use crate::proto::earliest;
 use crate::proto::worker::{Answer, Worker as Machine, WorkerConfig, WorkerOutput};
 use crate::transport::{Dealer, DealerOptions, Interest, Poller, Received, Waker, Woken, seed};
 
@@ -136,7 +137,7 @@ impl Session {
             self.now + pause.clamp(Duration::from_millis(5), Duration::from_millis(100))
         });
         let held_back = self.machine.has_gathered().then(|| self.now + HELD_BACK_FOR);
-        self.machine_due.into_iter().chain(retry).chain(held_back).chain(look).min()
+        earliest([self.machine_due, retry, held_back, look])
     }
 
     /// Whether the connection has taken all there was to send. One that takes nothing for too long is given up.

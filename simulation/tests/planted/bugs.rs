@@ -259,7 +259,7 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a dead worker is noticed an interval too late",
-        find: "        self.last_heard + self.interval.max(self.slowest) * self.liveness\n",
-        replace: "        self.last_heard + self.interval.max(self.slowest) * (self.liveness + u32::from(PLANTED))\n",
+        find: "        self.last_heard + self.patience\n",
+        replace: "        self.last_heard + self.patience + self.interval.max(self.slowest) * u32::from(PLANTED)\n",
     },
 ];

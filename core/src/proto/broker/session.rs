@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::message::FRAME_COST;
 use crate::proto::frame::{Frame, Frames, RoutingId};
 use crate::proto::mdpx::SessionId;
+use crate::proto::moment::earliest;
 use crate::proto::window::Window;
 
 use super::received::Said;
@@ -199,7 +200,7 @@ impl<F: Frame> Session<F> {
     pub(super) fn due(&self) -> Option<Instant> {
         let beat = (self.open > 0 && self.peer.is_some()).then(|| self.last_sent + self.heartbeat);
         let deadline = self.next_deadline.filter(|_| self.open > 0);
-        beat.into_iter().chain(deadline).chain(self.forget_at).min()
+        earliest([beat, deadline, self.forget_at])
     }
 
     /// Forgets the oldest outcomes until the rest takes no more than this.

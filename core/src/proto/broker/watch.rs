@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::error::ErrorKind;
 use crate::proto::frame::Frame;
 use crate::proto::mdpx::Command;
+use crate::proto::moment::earliest;
 
 use super::outcome::Outcome;
 use super::request::RequestId;
@@ -44,7 +45,7 @@ impl<F: Frame> Broker<F> {
 
     /// When [`Broker::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at).into_iter().chain(self.expiry).min()
+        earliest([self.timers.peek().map(|Reverse((at, _))| *at), self.expiry])
     }
 
     /// Sets the worker's timer if it must fire earlier than it is set.
@@ -167,7 +168,7 @@ impl<F: Frame> Broker<F> {
             if now >= deadline {
                 late.push(id);
             } else {
-                next = next.into_iter().chain([deadline]).min();
+                next = earliest([next, Some(deadline)]);
             }
         }
         if let Some(session) = self.sessions.get_mut(&key) {

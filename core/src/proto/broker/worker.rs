@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::proto::heartbeat::Heartbeat;
 use crate::proto::mdp::Version;
+use crate::proto::moment::earliest;
 use crate::proto::window::Window;
 
 use super::ready::Place;
@@ -88,7 +89,7 @@ impl Worker {
     /// When the worker next needs attention; the broker began at `started`.
     pub(super) fn due(&self, started: Instant, attempt_timeout: Option<Duration>) -> Instant {
         let beat = self.heartbeat.next_beat_in_slots(started);
-        self.expiry().into_iter().chain(self.attempt_ends(attempt_timeout)).fold(beat, Instant::min)
+        earliest([self.expiry(), self.attempt_ends(attempt_timeout)]).map_or(beat, |due| due.min(beat))
     }
 
     /// A HEARTBEAT came; whether one is to go back. Ours goes with the worker's as soon as it may: at one go, with all that

@@ -8,6 +8,7 @@ use crate::error::ErrorKind;
 use crate::proto::frame::{Frame, Frames, RoutingId};
 use crate::proto::mdpx::{self, Command, Failure, SessionId};
 use crate::proto::mmi;
+use crate::proto::moment::earliest;
 
 use super::outcome::{Answer, Outcome};
 use super::received::{Received, Said};
@@ -338,11 +339,7 @@ impl<F: Frame> Broker<F> {
             session.next_deadline = None;
         }
         session.begin(ask.number, self.last_request + 1);
-        if let Some(deadline) = deadline
-            && session.next_deadline.is_none_or(|next| deadline < next)
-        {
-            session.next_deadline = Some(deadline);
-        }
+        session.next_deadline = earliest([session.next_deadline, deadline]);
         // While it waits, only a deadline can be earlier than what the timer is set to.
         let is_earlier = session.armed.is_none_or(|armed| deadline.is_some_and(|deadline| deadline < armed));
         self.accept(now, request);
