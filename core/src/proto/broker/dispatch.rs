@@ -15,6 +15,7 @@ use super::outcome::Outcome;
 use super::queue::{Asker, Load};
 use super::request::{Client, Held, Request, RequestId};
 use super::service::ServiceKey;
+use super::session::SessionKey;
 use super::worker::{Delivery, Wire, WorkerKey};
 use super::{Broker, Transmit, hex, write_address, x1};
 
@@ -330,20 +331,24 @@ impl<F: Frame> Broker<F> {
 
     /// Forgets a request, whatever its state in the queue.
     pub(super) fn forget(&mut self, id: RequestId) {
-        if let Some(Client::X1 { session, number }) = self.release(id)
+        if let Some((session, number)) = self.release(id)
             && let Some(session) = self.sessions.get_mut(&session)
         {
             session.end(number);
         }
     }
 
-    /// Forgets a request whose session knows its outcome, or that has none; whose it was.
-    pub(super) fn release(&mut self, id: RequestId) -> Option<Client> {
+    /// Forgets a request, but not in its session if it has one: that and its number there.
+    pub(super) fn release(&mut self, id: RequestId) -> Option<(SessionKey, u64)> {
         let mut request = self.requests.remove(id)?;
         let waited = request.queued.then(|| (Asker::from(&request.client), request.body.cost()));
-        if let Client::Mdp { peer, .. } = &request.client {
-            self.by_client.remove(&(peer.clone(), id));
-        }
+        let in_session = match &request.client {
+            Client::Mdp { peer, .. } => {
+                self.by_client.remove(&(peer.clone(), id));
+                None
+            }
+            Client::X1 { session, number } => Some((*session, *number)),
+        };
         if let Some(service) = self.services.get_mut(request.service) {
             if let Some((asker, bytes)) = &waited {
                 service.queue.end(id, asker, *bytes);
@@ -359,13 +364,12 @@ impl<F: Frame> Broker<F> {
         if let Some((asker, bytes)) = waited {
             self.count_out(asker, bytes);
         }
-        let client = request.client.clone();
         if self.spare.len() < MAX_SPARE {
             request.body = Held::none();
             request.joined = None;
             self.spare.push(request);
         }
-        Some(client)
+        in_session
     }
 
     /// The worker that held the request is lost, overdue, or failed in a way that another may not: the request goes back

@@ -86,6 +86,7 @@ pub struct Broker<F> {
     /// Boxed, so that a table of many has little to move and little to waste.
     requests: Window<Box<Request<F>>>,
     /// Memory of requests that are over.
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
     spare: Vec<Box<Request<F>>>,
     /// The requests of each client of MDP, to find them when the client goes away.
     by_client: BTreeSet<(RoutingId, RequestId)>,

@@ -194,6 +194,7 @@ impl<F: Frame> Broker<F> {
                 failure => self.say_failure(now, session, number, &failure),
             },
         }
+        // Its session has the outcome now.
         self.release(id);
     }
 
