@@ -115,7 +115,7 @@ static void *say_who_it_is (void *folder)
 {
     char text[64] = "";
     CHECK (readlink ("/proc/thread-self", text, sizeof text - 1) > 0);
-    snprintf (folder, 80, "/proc/%s", text);
+    snprintf ((char *) folder, 80, "/proc/%s", text);
     return NULL;
 }
 
