@@ -52,6 +52,8 @@ pub(super) struct Book {
     pub(super) open: Vec<usize>,
     /// Asked on an earlier one: an outcome may come before the client has asked again.
     pub(super) carried: Vec<usize>,
+    /// The highest number that has come to the broker.
+    highest: u64,
 }
 
 /// The messages in what is sent at once.
@@ -161,7 +163,10 @@ impl<'a> Ledger<'a> {
                 let Some(id) = id_of(number) else { return };
                 book.open.push(id);
                 self.asked.push(id);
-                if self.asks[id].as_ref().is_some_and(|asking| asking.arrivals == 0) {
+                let is_new = number > book.highest;
+                book.highest = book.highest.max(number);
+                // One that was asked again over an older protocol may come after that: then it is another request, too.
+                if self.asks[id].as_ref().is_some_and(|asking| asking.arrivals == 0 || (asking.older && is_new)) {
                     self.arrives(now, id);
                 }
             }
@@ -190,6 +195,7 @@ impl<'a> Ledger<'a> {
                 book.is_welcome = true;
                 if !resumed {
                     book.carried.clear();
+                    book.highest = 0;
                     // What it asked before is not known here any more.
                     for id in ids {
                         if let Some(asking) = self.asking(*id).filter(|asking| !asking.older) {
