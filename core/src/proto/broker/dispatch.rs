@@ -13,10 +13,11 @@ use crate::proto::mdpx::{self, Command, SessionId};
 
 use super::outcome::Outcome;
 use super::queue::{Asker, Load};
+use super::ready::Ready;
 use super::request::{Client, Held, Request, RequestId};
 use super::service::ServiceKey;
 use super::session::SessionKey;
-use super::worker::{Delivery, Wire, WorkerKey};
+use super::worker::{Delivery, Wire, Worker, WorkerKey};
 use super::{Broker, Transmit, hex, write_address, x1};
 
 /// Of so many requests that are over the memory is kept for the next ones: they come and go in batches.
@@ -183,17 +184,12 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    /// Takes the worker that is next in turn out of those with room; one that is to be avoided only if there is no other.
+    /// The worker that is next in turn of those with room; one that is to be avoided only if there is no other.
     fn pick(&mut self, service: ServiceKey, avoid: Option<u64>) -> Option<WorkerKey> {
         self.place_moved(service);
-        let ready = &mut self.services.get_mut(service)?.ready;
-        let (place, first) = ready.take_first()?;
-        let is_avoided = avoid.is_some() && self.workers.get(first).map(|worker| worker.serial) == avoid;
-        if is_avoided && let Some((_, other)) = ready.take_first() {
-            ready.enter(place, first);
-            return Some(other);
-        }
-        Some(first)
+        let workers = &self.workers;
+        let is_avoided = |key| avoid.is_some() && workers.get(key).map(|worker| worker.serial) == avoid;
+        self.services.get(service)?.ready.first(is_avoided)
     }
 
     /// The waiting request that is next in turn.
@@ -203,7 +199,7 @@ impl<F: Frame> Broker<F> {
         queue.front(|id| requests.get(id).is_some_and(|request| request.queued))
     }
 
-    /// Hands a request to a worker that was just taken out of those with room.
+    /// Hands a request to a worker that has room.
     fn deliver(&mut self, now: Instant, id: RequestId, key: WorkerKey) {
         let (Some(request), Some((to, worker))) = (self.requests.get_mut(id), self.workers.named_mut(key)) else {
             return;
@@ -217,15 +213,12 @@ impl<F: Frame> Broker<F> {
         let service = self.services.get_mut(request.service);
         let was_idle = worker.held.is_empty();
         let _ = worker.held.push(delivery, Delivery { request: Some(id), since: now });
-        worker.place = None;
         if let Some(service) = service {
             service.in_flight += 1;
             service.idle -= usize::from(was_idle);
-            if worker.has_room() {
-                self.last_turn += 1;
-                let place = (worker.load(), self.last_turn);
-                worker.place = Some(place);
-                service.ready.enter(place, key);
+            let has_turn = worker.place.is_some_and(|(before, _)| worker.load() < before + run(before));
+            if !has_turn || !worker.has_room() {
+                place(key, worker, &mut service.ready, &mut self.last_turn);
             }
         }
         let frames = match worker.wire {
@@ -271,23 +264,12 @@ impl<F: Frame> Broker<F> {
         let Some(worker) = self.workers.get_mut(key) else { return };
         let Some(service) = self.services.get_mut(worker.service) else { return };
         let mut must_be_placed = false;
-        match (worker.place, worker.has_room()) {
-            (Some(_), true) => {
-                if !std::mem::replace(&mut worker.has_moved, true) {
-                    must_be_placed = service.ready.has_moved(key);
-                }
+        if worker.place.is_some() && worker.has_room() {
+            if !std::mem::replace(&mut worker.has_moved, true) {
+                must_be_placed = service.ready.has_moved(key);
             }
-            (Some(place), false) => {
-                worker.place = None;
-                service.ready.leave(place);
-            }
-            (None, true) => {
-                self.last_turn += 1;
-                let place = (worker.load(), self.last_turn);
-                worker.place = Some(place);
-                service.ready.enter(place, key);
-            }
-            (None, false) => {}
+        } else {
+            place(key, worker, &mut service.ready, &mut self.last_turn);
         }
         if service.queued() > 0 {
             let service = worker.service;
@@ -306,13 +288,9 @@ impl<F: Frame> Broker<F> {
             // Whoever is gone, or full, has no place. A key may be another worker's by now.
             if let Some(worker) = self.workers.get_mut(key).filter(|worker| worker.service == service)
                 && std::mem::take(&mut worker.has_moved)
-                && let Some(before) = worker.place
+                && worker.place.is_some()
             {
-                self.last_turn += 1;
-                let place = (worker.load(), self.last_turn);
-                worker.place = Some(place);
-                ready.leave(before);
-                ready.enter(place, key);
+                place(key, worker, ready, &mut self.last_turn);
             }
         }
         ready.settled(moved);
@@ -502,5 +480,23 @@ impl<F: Frame> Broker<F> {
             self.void_delivery(key, delivery);
             self.give_back(now, request, Some(serial));
         }
+    }
+}
+
+/// So many requests in a row, as far as they come together, go to one worker that holds so many already.
+fn run(load: u32) -> u32 {
+    (load / 4).max(1)
+}
+
+/// Gives a worker the place that its load calls for.
+fn place(key: WorkerKey, worker: &mut Worker, ready: &mut Ready, last_turn: &mut u64) {
+    if let Some(before) = worker.place.take() {
+        ready.leave(before);
+    }
+    if worker.has_room() {
+        *last_turn += 1;
+        let place = (worker.load(), *last_turn);
+        worker.place = Some(place);
+        ready.enter(place, key);
     }
 }

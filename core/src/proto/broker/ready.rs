@@ -33,9 +33,11 @@ impl Ready {
         self.places.remove(&place);
     }
 
-    /// Takes out the worker that is next in turn. None may have moved.
-    pub(super) fn take_first(&mut self) -> Option<(Place, WorkerKey)> {
-        self.places.pop_first()
+    /// The worker that is next in turn; this one only if there is no other. None may have moved.
+    pub(super) fn first(&self, avoid: impl Fn(WorkerKey) -> bool) -> Option<WorkerKey> {
+        let mut workers = self.places.values().copied();
+        let first = workers.next()?;
+        Some(if avoid(first) { workers.next().unwrap_or(first) } else { first })
     }
 
     /// A worker's place is to be made anew. Whether that must not wait any longer.

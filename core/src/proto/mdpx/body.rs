@@ -8,6 +8,9 @@ use smallvec::SmallVec;
 use crate::message::Message;
 use crate::properties::Properties;
 
+/// Small messages of a BATCH are copied in pieces of so many bytes.
+const PIECE: usize = 512;
+
 /// Where in its message a body and its properties are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -25,8 +28,24 @@ impl Layout {
 
     /// The messages of a BATCH, each a header frame of its own.
     pub fn messages(self, header: &[u8]) -> impl Iterator<Item = Bytes> {
-        // Copied, so that a small message does not keep a large one alive.
-        unpack(self.packed(header).unwrap_or_default()).map(Bytes::copy_from_slice)
+        let mut packed = self.packed(header).unwrap_or_default();
+        let mut piece = Bytes::new();
+        std::iter::from_fn(move || {
+            if piece.is_empty() {
+                let mut rest = packed;
+                while let Some((_, behind)) = split_packed(rest) {
+                    if packed.len() - behind.len() > PIECE && rest.len() < packed.len() {
+                        break;
+                    }
+                    rest = behind;
+                }
+                // Copied, so that a small message does not keep a large one alive.
+                piece = Bytes::copy_from_slice(&packed[..packed.len() - rest.len()]);
+                packed = rest;
+            }
+            let length = usize::try_from(piece.try_get_u32().ok()?).ok()?;
+            Some(if length >= piece.len() { std::mem::take(&mut piece) } else { piece.split_to(length) })
+        })
     }
 
     /// How many bytes the packed body takes in a header frame of `header` bytes; `None` where frames follow.
