@@ -238,7 +238,7 @@ pub(super) fn io_error(what: &str, error: &io::Error) -> Error {
 fn errno_text(errno: c_int) -> String {
     // libzmq's own numbers start here; the operating system has no words for them.
     const ZMQ_HAUSNUMERO: c_int = 156_384_712;
-    match errno - ZMQ_HAUSNUMERO {
+    match errno.wrapping_sub(ZMQ_HAUSNUMERO) {
         51 => "the socket cannot do this now (EFSM)".to_owned(),
         52 => "the transport does not fit the socket (ENOCOMPATPROTO)".to_owned(),
         53 => "the context was terminated (ETERM)".to_owned(),

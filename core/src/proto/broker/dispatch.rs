@@ -20,9 +20,6 @@ use super::session::SessionKey;
 use super::worker::{Delivery, Wire, Worker, WorkerKey};
 use super::{Broker, Transmit, hex, write_address, x1};
 
-/// Of so many requests that are over the memory is kept for the next ones: they come and go in batches.
-const MAX_SPARE: usize = 256;
-
 impl<F: Frame> Broker<F> {
     /// Whether a client's request for a service may be taken in, or the limit that forbids it.
     ///
@@ -114,14 +111,7 @@ impl<F: Frame> Broker<F> {
             self.by_client.insert((peer.clone(), id));
         }
         let service = request.service;
-        let request = match self.spare.pop() {
-            Some(mut spare) => {
-                *spare = request;
-                spare
-            }
-            None => Box::new(request),
-        };
-        let _ = self.requests.push(id, request);
+        let _ = self.requests.push(id, self.spare.request(request));
         let at_once = self.services.get(service).is_some_and(|entry| entry.queued() == 0);
         if at_once && let Some(to) = self.pick(service, None) {
             return self.deliver(now, id, to);
@@ -207,7 +197,7 @@ impl<F: Frame> Broker<F> {
         request.attempts += 1;
         self.last_delivery += 1;
         let delivery = self.last_delivery;
-        request.holder = Some((key, delivery));
+        request.holder = NonZeroU64::new(delivery).map(|delivery| (key, delivery));
         worker.heartbeat.sent(now);
         self.in_flight += 1;
         let service = self.services.get_mut(request.service);
@@ -318,7 +308,7 @@ impl<F: Frame> Broker<F> {
 
     /// Forgets a request, but not in its session if it has one: that and its number there.
     pub(super) fn release(&mut self, id: RequestId) -> Option<(SessionKey, u64)> {
-        let mut request = self.requests.remove(id)?;
+        let request = self.requests.remove(id)?;
         let waited = request.queued.then(|| (Asker::from(&request.client), request.body.cost()));
         let in_session = match &request.client {
             Client::Mdp { peer, .. } => {
@@ -342,11 +332,7 @@ impl<F: Frame> Broker<F> {
         if let Some((asker, bytes)) = waited {
             self.count_out(asker, bytes);
         }
-        if self.spare.len() < MAX_SPARE {
-            request.body = Held::none();
-            request.joined = None;
-            self.spare.push(request);
-        }
+        self.spare.take_back(request);
         in_session
     }
 
@@ -445,7 +431,7 @@ impl<F: Frame> Broker<F> {
         let Some(request) = self.requests.get_mut(id) else { return };
         if let Some((worker, delivery)) = request.holder {
             request.orphaned = true;
-            self.tell_cancelled(worker, delivery);
+            self.tell_cancelled(worker, delivery.get());
         } else {
             self.counters.abandoned += 1;
             self.forget(id);
@@ -456,7 +442,7 @@ impl<F: Frame> Broker<F> {
     pub(super) fn withdraw(&mut self, id: RequestId) {
         let holder = self.requests.get(id).and_then(|request| request.holder);
         if let Some((worker, delivery)) = holder {
-            self.void_delivery(worker, delivery);
+            self.void_delivery(worker, delivery.get());
             self.land(id);
         }
         self.forget(id);

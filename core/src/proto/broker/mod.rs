@@ -16,6 +16,7 @@ mod received;
 mod request;
 mod service;
 mod session;
+mod spare;
 mod stats;
 mod table;
 #[cfg(test)]
@@ -52,6 +53,7 @@ use received::Received;
 use request::{Request, RequestId};
 use service::{Service, ServiceKey, ServiceName};
 use session::{Session, SessionKey};
+use spare::Spare;
 use stats::{ServiceRow, WorkerRow};
 use table::Table;
 use watch::Timer;
@@ -85,9 +87,7 @@ pub struct Broker<F> {
     clients: Table<RoutingId, SessionKey>,
     /// Boxed, so that a table of many has little to move and little to waste.
     requests: Window<Box<Request<F>>>,
-    /// Memory of requests that are over.
-    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
-    spare: Vec<Box<Request<F>>>,
+    spare: Spare<F>,
     /// The requests of each client of MDP, to find them when the client goes away.
     by_client: BTreeSet<(RoutingId, RequestId)>,
     /// What waits of each client that has something waiting.
@@ -132,7 +132,7 @@ impl<F: Frame> Broker<F> {
             session_keys: Map::with_hasher(hash()),
             clients: Table::new(hash()),
             requests: Window::default(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             by_client: BTreeSet::new(),
             waiting: Map::with_hasher(hash()),
             timers: BinaryHeap::new(),

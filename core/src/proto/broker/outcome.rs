@@ -134,7 +134,7 @@ impl<F: Frame> Broker<F> {
                 session.last_sent = now;
                 let takes_batches = session.takes_batches;
                 let part = body
-                    .readdressed(*number)
+                    .readdressed(*number, self.spare.buffers())
                     .unwrap_or_else(|body| Said::Frames(body.view().message(&command, &mut self.scratch)));
                 match part.small() {
                     Some(message) if takes_batches => self.outputs.extend(self.batches.add(&to, message)),
@@ -187,7 +187,7 @@ impl<F: Frame> Broker<F> {
                 self.say(peer, frames);
             }
             Client::X1 { session, number } => match outcome {
-                Outcome::Reply(body) => match body.readdressed(number) {
+                Outcome::Reply(body) => match body.readdressed(number, self.spare.buffers()) {
                     Ok(reply) => self.say_outcome(now, session, number, reply),
                     Err(body) => self.say_older_reply(now, session, number, parts, &body),
                 },

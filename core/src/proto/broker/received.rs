@@ -3,6 +3,8 @@
 use crate::proto::frame::{Frame, Frames};
 use crate::proto::mdpx;
 
+use super::spare::Buffers;
+
 /// A message of MDPX as it came.
 #[derive(Debug)]
 pub(super) enum Received<'a, F> {
@@ -15,7 +17,7 @@ pub(super) enum Received<'a, F> {
 #[derive(Clone, Debug)]
 pub(super) enum Said<F> {
     Frames(Frames<F>),
-    Small(Box<[u8]>),
+    Small(Vec<u8>),
 }
 
 impl<'a, F: Frame> Received<'a, F> {
@@ -42,7 +44,7 @@ impl<'a, F: Frame> Received<'a, F> {
     }
 
     /// The same message for the client: rewritten in place where that can be.
-    pub(super) fn readdressed(self, number: u64) -> Said<F> {
+    pub(super) fn readdressed(self, number: u64, buffers: &mut Buffers) -> Said<F> {
         match self {
             Received::Alone(mut message) => {
                 if let Some(header) = message.first_mut() {
@@ -57,7 +59,8 @@ impl<'a, F: Frame> Received<'a, F> {
                 Said::Frames(message)
             }
             Received::Joined(header) => {
-                let mut bytes = Box::<[u8]>::from(header);
+                let mut bytes = buffers.get(header.len());
+                bytes.extend_from_slice(header);
                 mdpx::readdress(&mut bytes, number);
                 Said::Small(bytes)
             }

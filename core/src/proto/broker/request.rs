@@ -11,6 +11,7 @@ use crate::proto::mdpx::{self, Command, Layout};
 use super::received::{Received, Said};
 use super::service::ServiceKey;
 use super::session::SessionKey;
+use super::spare::Buffers;
 use super::worker::WorkerKey;
 
 /// Number of a request, rising in the order of acceptance.
@@ -41,7 +42,7 @@ pub(super) struct Request<F> {
     /// Whether it waits in its service's queue.
     pub(super) queued: bool,
     /// Who holds it, and under which delivery.
-    pub(super) holder: Option<(WorkerKey, u64)>,
+    pub(super) holder: Option<(WorkerKey, NonZeroU64)>,
     /// The worker that failed at it last: another one is preferred.
     pub(super) avoid: Option<NonZeroU64>,
     /// How many parts of the reply the client has been sent. Another worker's parts must not follow them.
@@ -81,8 +82,8 @@ pub(super) struct View<'a, F> {
 /// The body of a request until its outcome, in as little memory as it takes: it may have to wait, beside many others.
 #[derive(Debug)]
 pub(super) enum Held<F> {
-    /// The length of the properties in two bytes, the properties, the packed body: one allocation, of its size.
-    Packed(Box<[u8]>),
+    /// The length of the properties in two bytes, the properties, the packed body: one allocation; see [`Held::compact`].
+    Packed(Vec<u8>),
     Frames(Box<Loose<F>>),
 }
 
@@ -126,8 +127,8 @@ impl<'a, F: Frame> Body<'a, F> {
     }
 
     /// The same message for a client of MDPX, or the body itself where it came in none.
-    pub(super) fn readdressed(self, number: u64) -> Result<Said<F>, Self> {
-        if self.layout.is_some() { Ok(self.message.readdressed(number)) } else { Err(self) }
+    pub(super) fn readdressed(self, number: u64, buffers: &mut Buffers) -> Result<Said<F>, Self> {
+        if self.layout.is_some() { Ok(self.message.readdressed(number, buffers)) } else { Err(self) }
     }
 }
 
@@ -189,9 +190,12 @@ impl<'a, F: Frame> View<'a, F> {
 }
 
 impl<F: Frame> Held<F> {
-    /// No body, and no memory.
-    pub(super) fn none() -> Self {
-        Held::Packed(Box::default())
+    /// Lets go of the body; its memory, if that may serve for another.
+    pub(super) fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        match std::mem::replace(self, Held::Packed(Vec::new())) {
+            Held::Packed(bytes) => Some(bytes),
+            Held::Frames(_) => None,
+        }
     }
 
     /// The body of a message of MDP.
@@ -200,13 +204,13 @@ impl<F: Frame> Held<F> {
     }
 
     /// The packed body in a header frame of MDPX; `None` where it is in the frames that follow.
-    pub(super) fn of_header(header: &[u8], layout: Layout) -> Option<Self> {
+    pub(super) fn of_header(header: &[u8], layout: Layout, buffers: &mut Buffers) -> Option<Self> {
         let (properties, packed) = (layout.properties(header), layout.packed(header)?);
-        let mut bytes = Vec::with_capacity(PREFIX + properties.len() + packed.len());
+        let mut bytes = buffers.get(PREFIX + properties.len() + packed.len());
         bytes.extend_from_slice(&u16::try_from(properties.len()).unwrap_or_default().to_be_bytes());
         bytes.extend_from_slice(properties);
         bytes.extend_from_slice(packed);
-        Some(Held::Packed(bytes.into_boxed_slice()))
+        Some(Held::Packed(bytes))
     }
 
     /// The body of a message of MDPX that is not packed, given with its header frame.
@@ -245,8 +249,9 @@ impl<F: Frame> Held<F> {
 
     /// Lets go of larger buffers, because the body has to wait.
     pub(super) fn compact(&mut self) {
-        if let Held::Frames(loose) = self {
-            loose.frames.iter_mut().for_each(F::compact);
+        match self {
+            Held::Packed(bytes) => bytes.shrink_to_fit(),
+            Held::Frames(loose) => loose.frames.iter_mut().for_each(F::compact),
         }
     }
 }
@@ -275,7 +280,7 @@ mod tests {
         mdpx::write(&mut header, &command, b"\x01a\x00\x01b");
         mdpx::pack(&mut header, 0, &body);
         let layout = mdpx::read(&header, 0).expect("well-formed").layout;
-        let held = Held::<Bytes>::of_header(&header, layout).expect("packed");
+        let held = Held::<Bytes>::of_header(&header, layout, &mut Buffers::default()).expect("packed");
         let view = held.view();
         assert_eq!((view.properties, view.to_frames()), (&b"\x01a\x00\x01b"[..], body.to_vec()));
         let Held::Packed(bytes) = held else { panic!("it is packed") };

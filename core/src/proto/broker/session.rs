@@ -10,6 +10,7 @@ use crate::proto::window::Window;
 
 use super::received::Said;
 use super::request::{RequestId, cost};
+use super::spare::Buffers;
 
 /// Outcomes kept for one session may take this many bytes. The oldest go first.
 const MAX_KEPT_BYTES: usize = 64 << 20;
@@ -54,7 +55,7 @@ enum Slot<F> {
 /// An outcome that is kept: in one allocation where it is small, and in a place no larger than another's.
 #[derive(Debug)]
 enum Kept<F> {
-    Small(Box<[u8]>),
+    Small(Vec<u8>),
     Frames(Box<Frames<F>>),
 }
 
@@ -77,7 +78,7 @@ impl<F: Frame> Kept<F> {
     fn bytes(&self) -> usize {
         match self {
             Kept::Frames(frames) => cost(frames),
-            Kept::Small(bytes) => bytes.len() + FRAME_COST,
+            Kept::Small(bytes) => bytes.capacity() + FRAME_COST,
         }
     }
 }
@@ -168,14 +169,16 @@ impl<F: Frame> Session<F> {
         }
     }
 
-    /// The client has all outcomes up to this number.
-    pub(super) fn acknowledge(&mut self, number: u64) {
+    /// The client has all outcomes up to this number; their memory may serve again.
+    pub(super) fn acknowledge(&mut self, number: u64, buffers: &mut Buffers) {
         // A request that is still open ends the look: a client that says it has that one's outcome is mistaken.
         while let Some((first, Slot::Kept(kept))) = self.slots.first()
             && first <= number
         {
             self.kept_bytes -= kept.bytes();
-            self.slots.remove(first);
+            if let Some(Slot::Kept(Kept::Small(buffer))) = self.slots.remove(first) {
+                buffers.take_back(buffer);
+            }
         }
     }
 

@@ -178,7 +178,7 @@ impl<F: Frame> Broker<F> {
             self.counters.expired += 1;
             let holder = self.requests.get(id).and_then(|request| request.holder);
             if let Some((worker, delivery)) = holder {
-                self.void_delivery(worker, delivery);
+                self.void_delivery(worker, delivery.get());
             }
             self.fail(now, id, &expired("the request's time to live is over"));
         }

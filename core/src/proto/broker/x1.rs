@@ -56,7 +56,7 @@ impl<F: Frame> Broker<F> {
                         Some(key) => Asked::Known(key),
                         None => Asked::Unknown(service.to_vec()),
                     };
-                    let body = Held::of_header(header, layout)
+                    let body = Held::of_header(header, layout, self.spare.buffers())
                         .unwrap_or_else(|| Held::of_message(message.into_frames(), layout));
                     self.on_x1_request(now, session, ask, service, body);
                 }
@@ -82,7 +82,7 @@ impl<F: Frame> Broker<F> {
                 let Some(session) = self.session_of(peer) else { return };
                 if let Some(session) = self.sessions.get_mut(&session) {
                     let before = session.kept_bytes();
-                    session.acknowledge(number);
+                    session.acknowledge(number, self.spare.buffers());
                     self.kept_bytes -= before - session.kept_bytes();
                 }
             }
@@ -257,7 +257,7 @@ impl<F: Frame> Broker<F> {
     fn begin(&mut self, key: SessionKey, ask: &Ask) -> Option<usize> {
         let session = self.sessions.get_mut(&key)?;
         let before = session.kept_bytes();
-        session.acknowledge(ask.acked);
+        session.acknowledge(ask.acked, self.spare.buffers());
         self.kept_bytes -= before - session.kept_bytes();
         let known = session.know(ask.number);
         match known {
