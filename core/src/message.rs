@@ -1,9 +1,10 @@
 //! A request's or reply's body: an ordered list of byte frames.
 
+use std::iter::Chain;
 use std::ops::Index;
+use std::{option, vec};
 
 use bytes::{Bytes, BytesMut};
-use smallvec::{SmallVec, smallvec};
 
 use crate::properties::Properties;
 
@@ -23,15 +24,67 @@ pub(crate) const FRAME_COST: usize = 64;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Message {
-    /// Most bodies are one frame: they need no list of their own.
-    frames: SmallVec<[Bytes; 1]>,
+    frames: List,
     properties: Properties,
+}
+
+/// The frames of a message. Most bodies are one frame: they need no list of their own, and are small to move.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum List {
+    One(Bytes),
+    /// None, or several.
+    Many(Vec<Bytes>),
+}
+
+impl List {
+    pub(crate) fn push(&mut self, frame: Bytes) {
+        match self {
+            List::Many(frames) if frames.is_empty() => *self = List::One(frame),
+            List::Many(frames) => frames.push(frame),
+            List::One(first) => *self = List::Many(vec![std::mem::take(first), frame]),
+        }
+    }
+
+    fn as_slice(&self) -> &[Bytes] {
+        match self {
+            List::One(frame) => std::slice::from_ref(frame),
+            List::Many(frames) => frames,
+        }
+    }
+}
+
+impl Default for List {
+    fn default() -> Self {
+        List::Many(Vec::new())
+    }
+}
+
+impl From<Vec<Bytes>> for List {
+    fn from(mut frames: Vec<Bytes>) -> Self {
+        match frames.pop() {
+            Some(frame) if frames.is_empty() => List::One(frame),
+            last => {
+                frames.extend(last);
+                List::Many(frames)
+            }
+        }
+    }
+}
+
+impl FromIterator<Bytes> for List {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(frames: I) -> Self {
+        let mut frames = frames.into_iter().fuse();
+        match (frames.next(), frames.next()) {
+            (Some(frame), None) => List::One(frame),
+            (first, second) => List::Many(first.into_iter().chain(second).chain(frames).collect()),
+        }
+    }
 }
 
 impl Message {
     /// A message without frames.
     pub const fn new() -> Self {
-        Message { frames: SmallVec::new_const(), properties: Properties::new() }
+        Message { frames: List::Many(Vec::new()), properties: Properties::new() }
     }
 
     /// A message of these frames, in this order.
@@ -41,7 +94,7 @@ impl Message {
 
     /// A message of what it consists of.
     #[inline]
-    pub(crate) fn from_parts(frames: SmallVec<[Bytes; 1]>, properties: Properties) -> Self {
+    pub(crate) fn from_parts(frames: List, properties: Properties) -> Self {
         Message { frames, properties }
     }
 
@@ -61,17 +114,17 @@ impl Message {
 
     /// The number of frames.
     pub fn len(&self) -> usize {
-        self.frames.len()
+        self.frames().len()
     }
 
     /// Whether the message has no frames at all.
     pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.frames().is_empty()
     }
 
     /// The bytes of the frame at `index`, or `None` past the end.
     pub fn get(&self, index: usize) -> Option<&[u8]> {
-        self.frames.get(index).map(|frame| &frame[..])
+        self.frames().get(index).map(|frame| &frame[..])
     }
 
     /// The bytes of the first frame, or `None` in a message without frames.
@@ -81,17 +134,20 @@ impl Message {
 
     /// The frames' bytes in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &[u8]> + ExactSizeIterator {
-        self.frames.iter().map(|frame| &frame[..])
+        self.frames().iter().map(|frame| &frame[..])
     }
 
     /// The frames in order.
     pub fn frames(&self) -> &[Bytes] {
-        &self.frames
+        self.frames.as_slice()
     }
 
     /// The frames in order, taken out of the message.
     pub fn into_frames(self) -> Vec<Bytes> {
-        self.frames.into_vec()
+        match self.frames {
+            List::One(frame) => vec![frame],
+            List::Many(frames) => frames,
+        }
     }
 
     /// The frame of a message that has just one, without its properties; any other message as it was.
@@ -99,23 +155,25 @@ impl Message {
     /// # Errors
     /// The message, if it has no frame or several.
     #[inline]
-    pub fn into_single(mut self) -> Result<Bytes, Message> {
-        if self.frames.len() > 1 { Err(self) } else { self.frames.pop().ok_or(self) }
+    pub fn into_single(self) -> Result<Bytes, Message> {
+        match self.frames {
+            List::One(frame) => Ok(frame),
+            List::Many(_) => Err(self),
+        }
     }
 
     /// The same in memory of its own, which is as large as need be.
     pub(crate) fn apart(&self) -> Message {
-        let block = self.properties.block();
-        let mut bytes = BytesMut::with_capacity(self.byte_len() + block.len());
-        self.frames.iter().chain([block]).for_each(|part| bytes.extend_from_slice(part));
+        let mut bytes = BytesMut::with_capacity(self.byte_len());
+        self.frames().iter().for_each(|frame| bytes.extend_from_slice(frame));
         let mut bytes = bytes.freeze();
-        let frames = self.frames.iter().map(|frame| bytes.split_to(frame.len())).collect();
-        Message { frames, properties: self.properties.in_block(bytes) }
+        let frames = self.frames().iter().map(|frame| bytes.split_to(frame.len())).collect();
+        Message { frames, properties: self.properties.clone() }
     }
 
     /// The sum of the frames' lengths in bytes.
     pub fn byte_len(&self) -> usize {
-        self.frames.iter().map(Bytes::len).sum()
+        self.frames().iter().map(Bytes::len).sum()
     }
 
     /// How much memory the message takes while it waits, about. None is free, not even one without frames.
@@ -132,17 +190,21 @@ impl Index<usize> for Message {
     /// # Panics
     /// Past the end, as a slice does; [`Message::get`] does not.
     fn index(&self, index: usize) -> &[u8] {
-        &self.frames[index]
+        &self.frames()[index]
     }
 }
 
 impl IntoIterator for Message {
     type Item = Bytes;
-    type IntoIter = smallvec::IntoIter<[Bytes; 1]>;
+    type IntoIter = Chain<option::IntoIter<Bytes>, vec::IntoIter<Bytes>>;
 
     #[inline]
     fn into_iter(self) -> Self::IntoIter {
-        self.frames.into_iter()
+        let (one, many) = match self.frames {
+            List::One(frame) => (Some(frame), Vec::new()),
+            List::Many(frames) => (None, frames),
+        };
+        one.into_iter().chain(many)
     }
 }
 
@@ -185,7 +247,7 @@ impl From<Vec<u8>> for Message {
 impl From<Bytes> for Message {
     #[inline]
     fn from(bytes: Bytes) -> Self {
-        Message { frames: smallvec![bytes], properties: Properties::new() }
+        Message { frames: List::One(bytes), properties: Properties::new() }
     }
 }
 
@@ -216,5 +278,30 @@ impl<const N: usize> From<[&[u8]; N]> for Message {
 impl<const N: usize> From<[Bytes; N]> for Message {
     fn from(frames: [Bytes; N]) -> Self {
         Message::from_frames(frames.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_small_to_move_and_one_frame_takes_no_list() {
+        assert!(size_of::<Message>() <= 48, "{} bytes", size_of::<Message>());
+        let frame = Bytes::from_static(b"frame");
+        for (count, is_one) in [(0, false), (1, true), (2, false), (3, false)] {
+            let frames = vec![frame.clone(); count];
+            let mut pushed = List::default();
+            frames.iter().cloned().for_each(|frame| pushed.push(frame));
+            let lists = [List::from(frames.clone()), frames.iter().cloned().collect(), pushed];
+            for list in lists {
+                assert_eq!((list.as_slice(), matches!(list, List::One(_))), (&frames[..], is_one));
+                let message = Message::from_parts(list, Properties::new());
+                assert_eq!(message.apart(), message);
+                assert_eq!(message.clone().into_frames(), frames);
+                assert!(message.clone().into_iter().eq(frames.clone()));
+                assert_eq!(message.into_single().is_ok(), is_one);
+            }
+        }
     }
 }

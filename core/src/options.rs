@@ -1,6 +1,7 @@
 //! Options of the three roles: one table for all languages, the Guide's numbers by default.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -186,6 +187,10 @@ pub struct RequestOptions {
 }
 
 impl RequestOptions {
+    /// Nothing differs.
+    const NONE: RequestOptions =
+        RequestOptions { timeout: None, retries: None, deadline: None, max_attempts: None, fail_fast: false };
+
     /// Checks every option.
     ///
     /// # Errors
@@ -197,6 +202,24 @@ impl RequestOptions {
         at_least_one("max_attempts", max_attempts)?;
         at_most("max_attempts", max_attempts, usize::from(u16::MAX))?;
         optional_duration("deadline", self.deadline)
+    }
+}
+
+/// What a request does differently, kept with it. Mostly that is nothing, which takes one word.
+#[derive(Clone, Debug)]
+pub struct OwnOptions(Option<Box<RequestOptions>>);
+
+impl From<&RequestOptions> for OwnOptions {
+    fn from(options: &RequestOptions) -> Self {
+        OwnOptions((*options != RequestOptions::NONE).then(|| Box::new(options.clone())))
+    }
+}
+
+impl Deref for OwnOptions {
+    type Target = RequestOptions;
+
+    fn deref(&self) -> &RequestOptions {
+        self.0.as_deref().unwrap_or(&RequestOptions::NONE)
     }
 }
 

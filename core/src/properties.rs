@@ -1,8 +1,9 @@
 //! What travels beside a message's body: names and values.
 
 use std::fmt;
+use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::BufMut;
 
 use crate::error::{Error, Result};
 
@@ -25,8 +26,9 @@ pub const MAX_PROPERTIES: usize = 60 << 10;
 /// ```
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Properties {
-    /// As on the wire: for each property `u8` length, name, `u16` length, value.
-    block: Bytes,
+    /// As on the wire: for each property `u8` length, name, `u16` length, value. `None` where there are none, as with most
+    /// messages.
+    block: Option<Arc<[u8]>>,
 }
 
 impl Properties {
@@ -40,13 +42,13 @@ impl Properties {
 
     /// No properties.
     pub const fn new() -> Self {
-        Properties { block: Bytes::new() }
+        Properties { block: None }
     }
 
     /// Whether there are none.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.block.is_empty()
+        self.block.is_none()
     }
 
     /// The number of properties.
@@ -67,7 +69,7 @@ impl Properties {
         if name.is_empty() || name.chars().any(char::is_control) {
             return Err(Error::invalid(format!("property {name:?}: a name is text without control characters")));
         }
-        let mut block = BytesMut::with_capacity(self.block.len() + 3 + name.len() + value.len());
+        let mut block = Vec::with_capacity(self.block().len() + 3 + name.len() + value.len());
         for (other, kept) in self.iter().filter(|(other, _)| *other != name) {
             put(&mut block, other, kept);
         }
@@ -80,7 +82,7 @@ impl Properties {
                 "property {name:?}: all properties together exceed {MAX_PROPERTIES} bytes"
             )));
         }
-        self.block = block.freeze();
+        self.block = Some(block.into());
         Ok(())
     }
 
@@ -96,7 +98,7 @@ impl Properties {
 
     /// The names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let mut rest = &self.block[..];
+        let mut rest = self.block();
         std::iter::from_fn(move || {
             let (name, value, behind) = split_first(rest)?;
             rest = behind;
@@ -105,19 +107,14 @@ impl Properties {
     }
 
     /// Properties as they are on the wire, or the reason why they are none.
-    pub(crate) fn from_block(block: Bytes) -> std::result::Result<Self, &'static str> {
-        check(&block)?;
-        Ok(Properties { block })
+    pub(crate) fn from_block(block: &[u8]) -> std::result::Result<Self, &'static str> {
+        check(block)?;
+        Ok(Properties { block: (!block.is_empty()).then(|| block.into()) })
     }
 
-    pub(crate) fn block(&self) -> &Bytes {
-        &self.block
-    }
-
-    /// The same in other memory.
-    pub(crate) fn in_block(&self, block: Bytes) -> Properties {
-        debug_assert_eq!(self.block, block);
-        Properties { block }
+    /// The properties as they are on the wire; empty where there are none.
+    pub(crate) fn block(&self) -> &[u8] {
+        self.block.as_deref().unwrap_or_default()
     }
 }
 
@@ -144,7 +141,7 @@ fn split_first(block: &[u8]) -> Option<(&str, &[u8], &[u8])> {
 }
 
 /// Appends a property whose lengths are known to fit.
-fn put(block: &mut BytesMut, name: &str, value: &[u8]) {
+fn put(block: &mut Vec<u8>, name: &str, value: &[u8]) {
     block.put_u8(name.len() as u8);
     block.put_slice(name.as_bytes());
     block.put_u16(value.len() as u16);
@@ -186,12 +183,12 @@ mod tests {
     fn any_bytes_are_properties_or_a_reason_why_not() {
         let mut properties = Properties::new();
         properties.set("name", "value").unwrap();
-        let block = properties.block().clone();
-        assert_eq!(Properties::from_block(block.clone()), Ok(properties));
+        let block = properties.block();
+        assert_eq!(Properties::from_block(block), Ok(properties.clone()));
         for cut in 1..block.len() {
-            assert!(Properties::from_block(block.slice(..cut)).is_err(), "cut to {cut}");
+            assert!(Properties::from_block(&block[..cut]).is_err(), "cut to {cut}");
         }
-        assert!(Properties::from_block(Bytes::from_static(&[0, 0, 0])).is_err(), "an empty name");
-        assert!(Properties::from_block(Bytes::from_static(&[1, 0xff, 0, 0])).is_err(), "a name that is no text");
+        assert!(Properties::from_block(&[0, 0, 0]).is_err(), "an empty name");
+        assert!(Properties::from_block(&[1, 0xff, 0, 0]).is_err(), "a name that is no text");
     }
 }

@@ -98,7 +98,7 @@ impl World {
             ..RequestOptions::default()
         };
         let mode = if flags & 8 == 0 { ReplyMode::Whole } else { ReplyMode::Parts };
-        let asked = Asked { service: "echo".into(), body: input.message(), options, mode, submitted: self.now };
+        let asked = Asked { service: "echo".into(), body: input.message(), options: (&options).into(), mode, submitted: self.now };
         self.requests.insert(self.last, 0);
         self.machine.start(self.now, self.last, asked);
     }

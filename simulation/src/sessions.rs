@@ -126,7 +126,7 @@ impl World<'_> {
             }
         }
         let service = asking.target().into();
-        let asked = Asked { service, body, options: asking.options(), mode: asking.mode(), submitted: now };
+        let asked = Asked { service, body, options: (&asking.options()).into(), mode: asking.mode(), submitted: now };
         let (limit, cancel) = (asking.limit(moment, deadline), asking.ask.cancel);
         peer.machine.start(now, number, asked);
         self.limit(limit, id);

@@ -214,7 +214,7 @@ impl Core {
         let asked = Asked {
             service: self.name_of(service),
             body,
-            options: options.clone(),
+            options: options.into(),
             mode: caller.mode(),
             submitted: Instant::now(),
         };

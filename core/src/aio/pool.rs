@@ -452,7 +452,7 @@ mod tests {
         let asked = Asked {
             service: "echo".into(),
             body: Message::from("hi"),
-            options: RequestOptions { deadline: Some(Duration::from_secs(20)), ..RequestOptions::default() },
+            options: (&RequestOptions { deadline: Some(Duration::from_secs(20)), ..RequestOptions::default() }).into(),
             mode: ReplyMode::Whole,
             submitted: io.now,
         };

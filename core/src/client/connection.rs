@@ -142,7 +142,7 @@ impl Connection {
             Machine::Session(session) => {
                 check_request(self.options.max_message_bytes, service, &body, options)?;
                 self.number += 1;
-                let asked = Asked { service: service.into(), body, options: options.clone(), mode, submitted: now };
+                let asked = Asked { service: service.into(), body, options: options.into(), mode, submitted: now };
                 session.start(now, self.number, asked);
                 Ok(())
             }

@@ -3,9 +3,8 @@
 use std::num::NonZeroU32;
 
 use bytes::{Buf, Bytes};
-use smallvec::SmallVec;
 
-use crate::message::Message;
+use crate::message::{List, Message};
 use crate::properties::Properties;
 
 /// Small messages of a BATCH are copied in pieces of so many bytes.
@@ -61,15 +60,10 @@ impl Layout {
     /// The body with its properties. `rest` are the frames behind the header.
     pub fn into_message(self, mut header: Bytes, rest: impl IntoIterator<Item = Bytes>) -> Message {
         // Their form was checked when the header was read.
-        let properties = match self.properties {
-            (start, end) if start < end => {
-                Properties::from_block(header.slice(start as usize..end as usize)).unwrap_or_default()
-            }
-            _ => Properties::new(),
-        };
+        let properties = Properties::from_block(self.properties(&header)).unwrap_or_default();
         let Some(start) = self.packed else { return rest.into_iter().collect::<Message>().with_properties(properties) };
         header.advance(start.get() as usize);
-        let mut frames = SmallVec::<[Bytes; 1]>::new();
+        let mut frames = List::default();
         while header.len() >= 4 {
             let length = header.get_u32() as usize;
             if length >= header.len() {

@@ -137,7 +137,7 @@ fn body_of(frames: &[Bytes]) -> Message {
 fn use_all(header: &[u8], rest: &[Bytes]) {
     let Ok(read) = read(header, rest.len()) else { return };
     let properties = read.layout.properties(header);
-    assert!(Properties::from_block(Bytes::copy_from_slice(properties)).is_ok());
+    assert!(Properties::from_block(properties).is_ok());
     let frames: Vec<Vec<u8>> = match read.layout.packed(header) {
         Some(packed) => unpack(packed).map(<[u8]>::to_vec).collect(),
         None => rest.iter().map(|frame| frame.to_vec()).collect(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::event::ConnectionEvent;
 use crate::message::Message;
-use crate::options::{ClientOptions, Protocol, RequestOptions};
+use crate::options::{ClientOptions, OwnOptions, Protocol};
 
 use super::super::client::ReplyMode;
 use super::super::mdp::Version;
@@ -70,7 +70,7 @@ pub struct Asked {
     /// The body.
     pub body: Message,
     /// What is different for this request.
-    pub options: RequestOptions,
+    pub options: OwnOptions,
     /// How the reply is wanted.
     pub mode: ReplyMode,
     /// When it was submitted: its deadline counts from there.

@@ -63,7 +63,7 @@ impl Bed {
     fn ask(&mut self, options: RequestOptions, mode: ReplyMode) -> u64 {
         self.last += 1;
         let (service, body, submitted) = ("echo".into(), Message::from("hi"), self.now);
-        self.session.start(self.now, self.last, Asked { service, body, options, mode, submitted });
+        self.session.start(self.now, self.last, Asked { service, body, options: (&options).into(), mode, submitted });
         self.last
     }
 
