@@ -1,5 +1,6 @@
 //! Where in its message a body and its properties are.
 
+use std::mem;
 use std::num::NonZeroU32;
 
 use bytes::{Buf, Bytes};
@@ -7,7 +8,8 @@ use bytes::{Buf, Bytes};
 use crate::message::{List, Message};
 use crate::properties::Properties;
 
-/// Small messages of a BATCH are copied in pieces of so many bytes.
+/// The messages of a BATCH are copied out of it, so that a small one does not keep all of them alive; but not one by one: as
+/// many as fit into so many bytes share a piece of memory.
 const PIECE: usize = 512;
 
 /// Where in its message a body and its properties are.
@@ -31,19 +33,13 @@ impl Layout {
         let mut piece = Bytes::new();
         std::iter::from_fn(move || {
             if piece.is_empty() {
-                let mut rest = packed;
-                while let Some((_, behind)) = split_packed(rest) {
-                    if packed.len() - behind.len() > PIECE && rest.len() < packed.len() {
-                        break;
-                    }
-                    rest = behind;
-                }
-                // Copied, so that a small message does not keep a large one alive.
-                piece = Bytes::copy_from_slice(&packed[..packed.len() - rest.len()]);
+                let (first, rest) = packed.split_at(piece_len(packed));
+                piece = Bytes::copy_from_slice(first);
                 packed = rest;
             }
             let length = usize::try_from(piece.try_get_u32().ok()?).ok()?;
-            Some(if length >= piece.len() { std::mem::take(&mut piece) } else { piece.split_to(length) })
+            // The last one takes the piece as it is: nothing is counted.
+            Some(if length >= piece.len() { mem::take(&mut piece) } else { piece.split_to(length) })
         })
     }
 
@@ -68,7 +64,7 @@ impl Layout {
             let length = header.get_u32() as usize;
             if length >= header.len() {
                 // The last frame takes the buffer as it is: nothing is shared, nothing is counted.
-                frames.push(std::mem::take(&mut header));
+                frames.push(mem::take(&mut header));
             } else {
                 frames.push(header.split_to(length));
             }
@@ -89,4 +85,17 @@ pub fn unpack(mut packed: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub(super) fn split_packed(packed: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = packed.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+}
+
+/// How many bytes of this packed body the frames take that share a piece: at least one frame, if there is any.
+fn piece_len(packed: &[u8]) -> usize {
+    let mut length = 0;
+    while let Some((_, rest)) = split_packed(&packed[length..]) {
+        let end = packed.len() - rest.len();
+        if length > 0 && end > PIECE {
+            break;
+        }
+        length = end;
+    }
+    length
 }

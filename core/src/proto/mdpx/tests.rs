@@ -213,6 +213,20 @@ fn whatever_is_written_is_read_back() {
 }
 
 #[test]
+fn a_batch_gives_the_messages_that_were_put_in_whatever_their_sizes() {
+    let mut chance = Chance::new();
+    for _ in 0..2000 {
+        let (count, longest) = (1 + chance.below(MAX_TOGETHER), 1 + chance.below(2 * PACK_LIMIT));
+        let messages: Vec<_> = (0..count).map(|_| Bytes::from(chance.bytes(longest))).collect();
+        let mut batch = Vec::new();
+        begin_batch(&mut batch);
+        pack(&mut batch, 0, &messages);
+        let Ok(Header { layout, .. }) = read(&batch, 0) else { continue };
+        assert!(layout.messages(&batch).eq(messages));
+    }
+}
+
+#[test]
 fn a_workers_answer_with_another_address_is_what_would_be_written_for_the_client() {
     let mut chance = Chance::new();
     for _ in 0..20_000 {

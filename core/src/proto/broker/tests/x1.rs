@@ -181,6 +181,33 @@ fn requests_go_to_the_least_loaded_worker() {
 }
 
 #[test]
+fn of_requests_that_come_together_a_worker_gets_a_quarter_of_what_it_holds_in_a_row_and_no_more() {
+    let mut bed = hub(1000);
+    let workers = ["w", "v", "u"];
+    workers[1..].iter().for_each(|worker| bed.ready_x1(worker, 1000));
+    bed.said();
+    let mut held = [0_usize; 3];
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for number in 1..=900 {
+        bed.ask_x1("c", number, "hi");
+        let to = bed.said().pop().expect("work").to;
+        let at = workers.iter().position(|worker| *worker == to).expect("a worker");
+        let fewest = held.into_iter().min().unwrap_or_default();
+        match runs.last_mut() {
+            Some((last, length)) if *last == at => *length += 1,
+            _ => {
+                assert_eq!(held[at], fewest, "request {number} begins at the least loaded");
+                runs.push((at, 1));
+            }
+        }
+        held[at] += 1;
+        assert!(held[at] <= fewest + (fewest / 4).max(1), "request {number}: {held:?}");
+    }
+    assert!(runs[..12].iter().all(|(_, length)| *length == 1), "few go to one each: {runs:?}");
+    assert!(runs.len() < 100, "many go in rows: {} of them", runs.len());
+}
+
+#[test]
 fn a_request_that_comes_again_is_never_run_again() {
     let mut bed = hub(1);
     bed.ask_x1("c", 1, "hi");
