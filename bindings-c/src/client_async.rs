@@ -1,13 +1,13 @@
 //! `mdcli_async_t`: many requests at once, answers as they come.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use foldhash::fast::FixedState;
 use majordomo::aio::{Client, ClientEvent, Inbox, Part, Ticket};
+use majordomo::proto::Window;
 use majordomo::{ClientOptions, Error, ErrorKind, Message, RequestOptions, Result};
 
 use crate::arguments::{count, invalid, milliseconds, optional_milliseconds, patience, place, text};
@@ -36,12 +36,12 @@ pub(crate) struct Session {
 
 struct State {
     options: ClientOptions,
-    /// What requests have beside the options of their client.
+    /// What each request has from these and from what else was set.
     request_options: RequestOptions,
     /// Made by the first request.
     client: Option<Client>,
     last_ticket: i64,
-    pending: HashMap<u64, Ticket, FixedState>,
+    pending: Window<Ticket>,
     /// What has come of them and nobody has received yet.
     ready: VecDeque<ClientEvent>,
     /// How many threads wait for the bell.
@@ -79,11 +79,11 @@ pub unsafe extern "C" fn mdcli_async_new(broker: *const c_char, verbose: c_int) 
         let ringer = Arc::clone(&bell);
         let inbox = Inbox::new(move || ringer.ring());
         let state = State {
+            request_options: request_options(&options, &RequestOptions::default()),
             options,
-            request_options: RequestOptions::default(),
             client: None,
             last_ticket: 0,
-            pending: HashMap::default(),
+            pending: Window::default(),
             ready: VecDeque::new(),
             waiting: 0,
             destroyed: false,
@@ -333,7 +333,7 @@ pub unsafe extern "C" fn mdcli_async_recv_part(
 pub extern "C" fn mdcli_async_cancel(this: *mut mdcli_async_t, ticket: i64) -> c_int {
     guard_on(this, |session: &Session| {
         let state = session.locked()?;
-        let pending = u64::try_from(ticket).ok().and_then(|ticket| state.pending.get(&ticket));
+        let pending = u64::try_from(ticket).ok().and_then(|ticket| state.pending.get(ticket));
         let pending = pending.ok_or_else(|| invalid(format!("ticket {ticket} is not outstanding")))?;
         pending.cancel();
         Ok(0)
@@ -375,6 +375,7 @@ impl Session {
         let mut options = state.options.clone();
         change(&mut options);
         options.validate()?;
+        state.request_options = request_options(&options, &state.request_options);
         state.options = options;
         Ok(0)
     }
@@ -402,25 +403,27 @@ impl Session {
     ) -> Result<i64> {
         // SAFETY: the caller's promise.
         let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
-        let chosen = options::chosen(options)?;
+        let chosen = if options.is_null() { None } else { Some(options::chosen(options)?) };
         let mut state = self.locked()?;
         if state.destroyed {
             return Err(Error::new(ErrorKind::Closed, "this mdcli_async_t has been destroyed"));
         }
-        let State { options, request_options: more, client, last_ticket, pending, .. } = &mut *state;
+        let State { options, request_options, client, last_ticket, pending, .. } = &mut *state;
         let client = match client {
             Some(client) => client,
             None => client.insert(Client::with_options(connection_options(options))?),
         };
         *last_ticket += 1;
         let (number, token) = (*last_ticket, last_ticket.unsigned_abs());
-        let options = chosen.over(request_options(options, more));
+        let chosen = chosen.map(|chosen| chosen.over(request_options.clone()));
+        let options = chosen.as_ref().unwrap_or(request_options);
         let ticket = if stream {
-            client.submit(service, request, &options, &self.inbox, token)
+            client.submit(service, request, options, &self.inbox, token)
         } else {
-            client.submit_whole(service, request, &options, &self.inbox, token)
+            client.submit_whole(service, request, options, &self.inbox, token)
         };
-        pending.insert(token, ticket);
+        // Tickets rise, so this is taken.
+        let _ = pending.push(token, ticket);
         Ok(number)
     }
 
@@ -479,7 +482,7 @@ impl State {
             Part::Done(result) => (result, false),
         };
         if !more {
-            self.pending.remove(&token);
+            self.pending.remove(token);
         }
         Some(Outcome { ticket: token.cast_signed(), result, more })
     }

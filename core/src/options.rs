@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -205,13 +206,14 @@ impl RequestOptions {
     }
 }
 
-/// What a request does differently, kept with it. Mostly that is nothing, which takes one word.
+/// What a request does differently, kept with it: one word, and shared, since mostly it is nothing, or what other requests
+/// do too.
 #[derive(Clone, Debug)]
-pub struct OwnOptions(Option<Box<RequestOptions>>);
+pub struct OwnOptions(Option<Arc<RequestOptions>>);
 
 impl From<&RequestOptions> for OwnOptions {
     fn from(options: &RequestOptions) -> Self {
-        OwnOptions((*options != RequestOptions::NONE).then(|| Box::new(options.clone())))
+        OwnOptions((*options != RequestOptions::NONE).then(|| Arc::new(options.clone())))
     }
 }
 

@@ -12,7 +12,7 @@ use futures_core::Stream;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::options::{ClientOptions, RequestOptions};
+use crate::options::{ClientOptions, OwnOptions, RequestOptions};
 use crate::proto::client::check_request;
 use crate::proto::mdpx::Gathered;
 use crate::proto::session::Asked;
@@ -51,7 +51,14 @@ struct Core {
     closed: AtomicBool,
     /// The number of the last request.
     last_request: AtomicU64,
-    last_service: Mutex<Arc<str>>,
+    last: Mutex<Last>,
+}
+
+/// What the last request had.
+#[derive(Clone)]
+struct Last {
+    service: Arc<str>,
+    options: OwnOptions,
 }
 
 impl Client {
@@ -82,7 +89,7 @@ impl Client {
             options,
             closed: AtomicBool::new(false),
             last_request: AtomicU64::new(0),
-            last_service: Mutex::new(Arc::from("")),
+            last: Mutex::new(Last { service: Arc::from(""), options: (&RequestOptions::default()).into() }),
         };
         Ok(Client { core: Arc::new(core) })
     }
@@ -211,13 +218,8 @@ impl Core {
         let caller = Caller::new(to, Some(permit));
         // Large ones are not gathered, so they need not wait for others.
         let goes_alone = self.load.is_single() || !Gathered::fits(&body);
-        let asked = Asked {
-            service: self.name_of(service),
-            body,
-            options: options.into(),
-            mode: caller.mode(),
-            submitted: Instant::now(),
-        };
+        let Last { service, options } = self.shared(service, options);
+        let asked = Asked { service, body, options, mode: caller.mode(), submitted: Instant::now() };
         let call = Call { asked, caller };
         let mut number = 0;
         let command = || {
@@ -231,12 +233,15 @@ impl Core {
         Ok(number)
     }
 
-    /// The service's name, shared with the last request where that asked the same: most clients ask few services, and a
-    /// string of its own for each request would be made on one thread and freed on another.
-    fn name_of(&self, service: &str) -> Arc<str> {
-        let mut last = self.last_service.lock().unwrap_or_else(PoisonError::into_inner);
-        if **last != *service {
-            *last = Arc::from(service);
+    /// The service's name and the options, shared with the last request where that had the same: most clients ask few
+    /// services in few ways, and memory of its own for each request would be taken on one thread and freed on another.
+    fn shared(&self, service: &str, options: &RequestOptions) -> Last {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last.service != *service {
+            last.service = Arc::from(service);
+        }
+        if *last.options != *options {
+            last.options = options.into();
         }
         last.clone()
     }

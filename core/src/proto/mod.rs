@@ -24,4 +24,4 @@ pub mod worker;
 pub use frame::{Frame, Frames, RoutingId};
 pub use mdp::is_service_name;
 pub(crate) use moment::earliest;
-pub(crate) use window::Window;
+pub use window::Window;

@@ -1,7 +1,6 @@
 //! A table whose keys only rise: requests, deliveries, the numbers of a session.
 //!
-//! What is put in last is taken out soon, in about the same order. So the entries stand in a row, a key is found by its
-//! distance from the first one, and nothing is allocated or hashed for one entry.
+//! What is put in last is taken out soon, in about the same order; see [`Window`].
 
 use std::collections::VecDeque;
 
@@ -10,9 +9,10 @@ const SPARE: usize = 32;
 /// An empty table gives back memory for more than this many places.
 const KEPT_CAPACITY: usize = 4096;
 
-/// See the module.
+/// A table whose keys only rise, for entries that are taken out in about the order in which they were put in: a row, where a
+/// key is found by its distance from the first one. Nothing is allocated or hashed for one entry.
 #[derive(Clone, Debug)]
-pub(crate) struct Window<T> {
+pub struct Window<T> {
     places: VecDeque<(u64, Option<T>)>,
     len: usize,
 }
@@ -24,16 +24,21 @@ impl<T> Default for Window<T> {
 }
 
 impl<T> Window<T> {
-    pub(crate) fn len(&self) -> usize {
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
         self.len
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Puts an entry behind all others. Keys rise: one that does not is not taken, and given back.
-    pub(crate) fn push(&mut self, key: u64, entry: T) -> Result<(), T> {
+    /// Puts an entry behind all others.
+    ///
+    /// # Errors
+    /// The entry, where the key is not above all keys so far: it is not taken.
+    pub fn push(&mut self, key: u64, entry: T) -> Result<(), T> {
         if self.places.back().is_some_and(|(last, _)| *last >= key) {
             return Err(entry);
         }
@@ -42,16 +47,19 @@ impl<T> Window<T> {
         Ok(())
     }
 
-    pub(crate) fn get(&self, key: u64) -> Option<&T> {
+    /// The entry of this key.
+    pub fn get(&self, key: u64) -> Option<&T> {
         self.places.get(self.find(key)?)?.1.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut T> {
+    /// The entry of this key, to be changed.
+    pub fn get_mut(&mut self, key: u64) -> Option<&mut T> {
         let at = self.find(key)?;
         self.places.get_mut(at)?.1.as_mut()
     }
 
-    pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
+    /// Takes out the entry of this key.
+    pub fn remove(&mut self, key: u64) -> Option<T> {
         let at = self.find(key)?;
         let entry = self.places.get_mut(at)?.1.take()?;
         self.len -= 1;
@@ -60,33 +68,34 @@ impl<T> Window<T> {
     }
 
     /// The entry of the lowest key.
-    pub(crate) fn first(&self) -> Option<(u64, &T)> {
+    pub fn first(&self) -> Option<(u64, &T)> {
         self.iter().next()
     }
 
     /// The entry of the lowest key that is not below this one.
-    pub(crate) fn next_from(&self, key: u64) -> Option<(u64, &T)> {
+    pub fn next_from(&self, key: u64) -> Option<(u64, &T)> {
         let at = self.find(key).unwrap_or_else(|| self.places.partition_point(|(other, _)| *other < key));
         self.places.range(at..).find_map(|(key, entry)| Some((*key, entry.as_ref()?)))
     }
 
     /// The entry of the highest key.
-    pub(crate) fn last(&self) -> Option<(u64, &T)> {
+    pub fn last(&self) -> Option<(u64, &T)> {
         self.places.iter().rev().find_map(|(key, entry)| Some((*key, entry.as_ref()?)))
     }
 
     /// The entries by rising keys.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.places.iter().filter_map(|(key, entry)| Some((*key, entry.as_ref()?)))
     }
 
     /// Keeps the entries that `keep` is true for.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(u64, &mut T) -> bool) {
+    pub fn retain(&mut self, mut keep: impl FnMut(u64, &mut T) -> bool) {
         self.places.retain_mut(|(key, entry)| entry.as_mut().is_some_and(|entry| keep(*key, entry)));
         self.len = self.places.len();
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Takes out all entries.
+    pub fn clear(&mut self) {
         *self = Window::default();
     }
 
