@@ -1,9 +1,7 @@
 //! Options of the three roles: one table for all languages, the Guide's numbers by default.
 
 use std::fmt;
-use std::ops::Deref;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -188,10 +186,6 @@ pub struct RequestOptions {
 }
 
 impl RequestOptions {
-    /// Nothing differs.
-    const NONE: RequestOptions =
-        RequestOptions { timeout: None, retries: None, deadline: None, max_attempts: None, fail_fast: false };
-
     /// Checks every option.
     ///
     /// # Errors
@@ -203,25 +197,6 @@ impl RequestOptions {
         at_least_one("max_attempts", max_attempts)?;
         at_most("max_attempts", max_attempts, usize::from(u16::MAX))?;
         optional_duration("deadline", self.deadline)
-    }
-}
-
-/// What a request does differently, kept with it: one word, and shared, since mostly it is nothing, or what other requests
-/// do too.
-#[derive(Clone, Debug)]
-pub struct OwnOptions(Option<Arc<RequestOptions>>);
-
-impl From<&RequestOptions> for OwnOptions {
-    fn from(options: &RequestOptions) -> Self {
-        OwnOptions((*options != RequestOptions::NONE).then(|| Arc::new(options.clone())))
-    }
-}
-
-impl Deref for OwnOptions {
-    type Target = RequestOptions;
-
-    fn deref(&self) -> &RequestOptions {
-        self.0.as_deref().unwrap_or(&RequestOptions::NONE)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Finding out what a broker speaks: whatever it answers, client and worker come to the same result, or ask on.
 #![no_main]
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
 use majordomo::proto::client::ReplyMode;
-use majordomo::proto::session::{Asked, Identity, Session, SessionConfig, SessionOutput};
+use majordomo::proto::session::{Asked, Identity, Session, SessionConfig, SessionOutput, Terms};
 use majordomo::proto::worker::{Worker, WorkerConfig};
 use majordomo::{ClientOptions, Message, Protocol, RequestOptions, WorkerOptions};
 use majordomo_fuzz::input::Input;
@@ -25,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     let identity = Identity { session: [1; 16], secret: [2; 16] };
     let mut session = Session::new(SessionConfig::from(&options), identity, now);
     let (service, body, options) = ("echo".into(), Message::from("x"), RequestOptions::default());
-    session.start(now, 1, Asked { service, body, options: (&options).into(), mode: ReplyMode::Whole, submitted: now });
+    session.start(now, 1, Asked { terms: Arc::new(Terms { service, options }), body, mode: ReplyMode::Whole, submitted: now });
     session.handle_sent(now);
     let hears = |session: &mut Session| {
         std::iter::from_fn(|| session.poll_output()).fold(None, |found, output| match output {

@@ -3,13 +3,14 @@
 #![no_main]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use majordomo::proto::client::ReplyMode;
 use majordomo::proto::mdpx::Command;
-use majordomo::proto::session::{Asked, Identity, Session, SessionConfig, SessionOutput};
+use majordomo::proto::session::{Asked, Identity, Session, SessionConfig, SessionOutput, Terms};
 use majordomo::{ClientOptions, Error, ErrorKind, Protocol, RequestOptions};
 use majordomo_fuzz::input::Input;
 use majordomo_fuzz::outputs::check_to_broker;
@@ -98,7 +99,7 @@ impl World {
             ..RequestOptions::default()
         };
         let mode = if flags & 8 == 0 { ReplyMode::Whole } else { ReplyMode::Parts };
-        let asked = Asked { service: "echo".into(), body: input.message(), options: (&options).into(), mode, submitted: self.now };
+        let asked = Asked { terms: Arc::new(Terms { service: "echo".into(), options }), body: input.message(), mode, submitted: self.now };
         self.requests.insert(self.last, 0);
         self.machine.start(self.now, self.last, asked);
     }

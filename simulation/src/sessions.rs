@@ -1,11 +1,12 @@
 //! Clients of MDPX driven as their drivers would drive them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use majordomo::proto::client::ClientConfig;
-use majordomo::proto::session::{Asked, Identity, Session, SessionConfig, SessionOutput};
+use majordomo::proto::session::{Asked, Identity, Session, SessionConfig, SessionOutput, Terms};
 use majordomo::{ConnectionEvent, Error, ErrorKind, Properties};
 
 use super::network::{Event, Link, MS, Moment, Owner};
@@ -126,7 +127,8 @@ impl World<'_> {
             }
         }
         let service = asking.target().into();
-        let asked = Asked { service, body, options: (&asking.options()).into(), mode: asking.mode(), submitted: now };
+        let terms = Arc::new(Terms { service, options: asking.options() });
+        let asked = Asked { terms, body, mode: asking.mode(), submitted: now };
         let (limit, cancel) = (asking.limit(moment, deadline), asking.ask.cancel);
         peer.machine.start(now, number, asked);
         self.limit(limit, id);

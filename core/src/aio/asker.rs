@@ -68,16 +68,16 @@ impl Asker {
             (Some(talk), Some(pool)) if talk.found_older => {
                 if pool.is_stale(io) {
                     talk.session.set_endpoint(pool.preferred());
-                    talk.start(io, self.id, id, call);
+                    talk.start(io, self.id, &self.load, id, call);
                 } else {
                     pool.call(io, id, call);
                 }
             }
-            (Some(talk), _) => talk.start(io, self.id, id, call),
+            (Some(talk), _) => talk.start(io, self.id, &self.load, id, call),
             (None, Some(pool)) => pool.call(io, id, call),
             (None, None) => {
                 let error = Error::new(ErrorKind::Internal, "the operating system gave no random bytes");
-                call.caller.done(Err(error), &mut io.wakes);
+                call.caller.done(Err(error), &self.load, &mut io.wakes);
             }
         }
     }
@@ -199,10 +199,10 @@ impl Asker {
                     let _ = talk.link.flush();
                     talk.link.close();
                 }
-                SessionOutput::Partial { number, part } => talk.partial(io, number, part),
+                SessionOutput::Partial { number, part } => talk.partial(io, &self.load, number, part),
                 SessionOutput::Done { number, outcome } => {
                     if let Some(caller) = talk.callers.remove(number) {
-                        caller.done(outcome, &mut io.wakes);
+                        caller.done(outcome, &self.load, &mut io.wakes);
                     }
                 }
                 SessionOutput::Identify => renew(&mut talk.session),
@@ -246,8 +246,10 @@ impl Asker {
 
     fn use_pool(&mut self, version: Version, endpoint: usize) {
         self.load.set_limit(Pool::limit(&self.options).saturating_add(self.options.max_waiting));
-        let (id, options) = (self.id, &self.options);
-        self.pool.get_or_insert_with(|| Pool::new(id, options.clone(), version, endpoint)).confirm(version, endpoint);
+        let (id, options, load) = (self.id, &self.options, &self.load);
+        self.pool
+            .get_or_insert_with(|| Pool::new(id, options.clone(), load.clone(), version, endpoint))
+            .confirm(version, endpoint);
     }
 }
 
@@ -271,10 +273,10 @@ impl Talk {
         })
     }
 
-    fn start(&mut self, io: &mut Io, client: u64, id: u64, call: Call) {
+    fn start(&mut self, io: &mut Io, client: u64, load: &Load, id: u64, call: Call) {
         if let Err(caller) = self.callers.push(id, call.caller) {
             let error = Error::new(ErrorKind::Internal, format!("request {id} comes after a later one"));
-            return caller.done(Err(error), &mut io.wakes);
+            return caller.done(Err(error), load, &mut io.wakes);
         }
         self.session.start(io.now, id, call.asked);
         self.touch(io, client);
@@ -289,7 +291,7 @@ impl Talk {
     }
 
     /// Others share the connection, so a stream that is not read cannot stop it: it fails when too much waits in it.
-    fn partial(&mut self, io: &mut Io, number: u64, part: crate::message::Message) {
+    fn partial(&mut self, io: &mut Io, load: &Load, number: u64, part: crate::message::Message) {
         let Some(caller) = self.callers.get(number) else { return };
         if caller.shared_partial(part, &mut io.wakes) {
             return;
@@ -301,7 +303,7 @@ impl Talk {
         self.session.cancel(io.now, number, error.clone());
         // At once: further parts may be on their way out of the machine, and one that fits would hide the gap before it.
         if let Some(caller) = self.callers.remove(number) {
-            caller.done(Err(error), &mut io.wakes);
+            caller.done(Err(error), load, &mut io.wakes);
         }
     }
 }

@@ -12,14 +12,14 @@ use futures_core::Stream;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::options::{ClientOptions, OwnOptions, RequestOptions};
+use crate::options::{ClientOptions, RequestOptions};
 use crate::proto::client::check_request;
 use crate::proto::mdpx::Gathered;
-use crate::proto::session::Asked;
+use crate::proto::session::{Asked, Terms};
 
 use super::command::{Call, Command};
 use super::inbox::Inbox;
-use super::outcome::{Buffer, Caller, ClientEvent, Load, Permit, Reply, To};
+use super::outcome::{Buffer, Caller, ClientEvent, Load, Reply, To};
 use super::runtime::{Queue, Runtime};
 use super::unread::InboxStream;
 
@@ -51,14 +51,8 @@ struct Core {
     closed: AtomicBool,
     /// The number of the last request.
     last_request: AtomicU64,
-    last: Mutex<Last>,
-}
-
-/// What the last request had.
-#[derive(Clone)]
-struct Last {
-    service: Arc<str>,
-    options: OwnOptions,
+    /// Those of the last request.
+    terms: Mutex<Arc<Terms>>,
 }
 
 impl Client {
@@ -89,7 +83,7 @@ impl Client {
             options,
             closed: AtomicBool::new(false),
             last_request: AtomicU64::new(0),
-            last: Mutex::new(Last { service: Arc::from(""), options: (&RequestOptions::default()).into() }),
+            terms: Mutex::default(),
         };
         Ok(Client { core: Arc::new(core) })
     }
@@ -178,7 +172,7 @@ impl Client {
         let id = match self.core.begin(service, body, options, to) {
             Ok(id) => Some(id),
             Err((to, error)) => {
-                let caller = Caller::new(to, None);
+                let caller = Caller::new(to);
                 if queue.origin().is_here() {
                     queue.push(Command::Refuse { caller, error });
                 } else {
@@ -211,15 +205,14 @@ impl Core {
         options: &RequestOptions,
         to: To,
     ) -> std::result::Result<u64, (To, Error)> {
-        let permit = match self.admit(service, &body, options) {
-            Ok(permit) => permit,
-            Err(error) => return Err((to, error)),
-        };
-        let caller = Caller::new(to, Some(permit));
+        if let Err(error) = self.admit(service, &body, options) {
+            return Err((to, error));
+        }
+        let caller = Caller::new(to);
         // Large ones are not gathered, so they need not wait for others.
         let goes_alone = self.load.is_single() || !Gathered::fits(&body);
-        let Last { service, options } = self.shared(service, options);
-        let asked = Asked { service, body, options, mode: caller.mode(), submitted: Instant::now() };
+        let terms = self.terms(service, options);
+        let asked = Asked { terms, body, mode: caller.mode(), submitted: Instant::now() };
         let call = Call { asked, caller };
         let mut number = 0;
         let command = || {
@@ -233,33 +226,31 @@ impl Core {
         Ok(number)
     }
 
-    /// The service's name and the options, shared with the last request where that had the same: most clients ask few
-    /// services in few ways, and memory of its own for each request would be taken on one thread and freed on another.
-    fn shared(&self, service: &str, options: &RequestOptions) -> Last {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last.service != *service {
-            last.service = Arc::from(service);
-        }
-        if *last.options != *options {
-            last.options = options.into();
+    /// The terms of a request, shared with the last one where they are the same: most clients ask few services in few ways,
+    /// and memory of its own for each request would be taken on one thread and freed on another.
+    fn terms(&self, service: &str, options: &RequestOptions) -> Arc<Terms> {
+        let mut last = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last.service != *service || last.options != *options {
+            *last = Arc::new(Terms { service: service.into(), options: options.clone() });
         }
         last.clone()
     }
 
-    fn admit(&self, service: &str, body: &Message, options: &RequestOptions) -> Result<Permit> {
+    fn admit(&self, service: &str, body: &Message, options: &RequestOptions) -> Result<()> {
         self.queue().origin().check("client")?;
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::closed("client"));
         }
         check_request(self.options.max_message_bytes, service, body, options)?;
-        self.load.admit().ok_or_else(|| {
-            let (all, waiting) = (self.load.limit(), self.options.max_waiting);
-            let flying = all.saturating_sub(waiting);
-            Error::new(
-                ErrorKind::QueueFull,
-                format!("this client has {flying} requests in flight and {waiting} waiting (max_waiting)"),
-            )
-        })
+        if self.load.admit() {
+            return Ok(());
+        }
+        let (all, waiting) = (self.load.limit(), self.options.max_waiting);
+        let flying = all.saturating_sub(waiting);
+        Err(Error::new(
+            ErrorKind::QueueFull,
+            format!("this client has {flying} requests in flight and {waiting} waiting (max_waiting)"),
+        ))
     }
 }
 

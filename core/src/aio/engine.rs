@@ -105,7 +105,7 @@ impl Engine {
             Command::Call { client, id, call } => self.with_asker(client, |asker, io| asker.call(io, id, call)),
             Command::Cancel { client, id } => self.with_asker(client, |asker, io| asker.cancel(io, id)),
             Command::Resume { client, id } => self.with_asker(client, |asker, io| asker.resume(io, id)),
-            Command::Refuse { caller, error } => caller.done(Err(error), &mut self.io.wakes),
+            Command::Refuse { caller, error } => caller.refuse(error, &mut self.io.wakes),
             Command::OpenWorker { worker, options, desk } => {
                 let crew = Crew::new(&mut self.io, worker, options, desk);
                 self.crews.insert(worker, crew);

@@ -35,7 +35,6 @@ pub enum Part {
 /// The one who asked. Dropped without an outcome, it hears that the client is closed, so nobody waits for ever.
 pub(super) struct Caller {
     to: Option<To>,
-    permit: Option<Permit>,
 }
 
 pub(super) enum To {
@@ -47,8 +46,8 @@ pub(super) enum To {
 }
 
 impl Caller {
-    pub(super) fn new(to: To, permit: Option<Permit>) -> Self {
-        Caller { to: Some(to), permit }
+    pub(super) fn new(to: To) -> Self {
+        Caller { to: Some(to) }
     }
 
     pub(super) fn mode(&self) -> ReplyMode {
@@ -76,8 +75,16 @@ impl Caller {
         }
     }
 
-    pub(super) fn done(mut self, outcome: Result<Message>, wakes: &mut Wakes) {
+    /// Hands over the outcome of a request that `load` has admitted.
+    pub(super) fn done(mut self, outcome: Result<Message>, load: &Load, wakes: &mut Wakes) {
+        // First of all: whoever hears of the outcome may submit the next request.
+        load.leave();
         self.end(outcome, wakes);
+    }
+
+    /// Tells the caller of a request that was not admitted.
+    pub(super) fn refuse(mut self, error: Error, wakes: &mut Wakes) {
+        self.end(Err(error), wakes);
     }
 
     /// Tells the caller on the present thread, where there is no I/O thread to do it.
@@ -88,8 +95,6 @@ impl Caller {
     }
 
     fn end(&mut self, outcome: Result<Message>, wakes: &mut Wakes) {
-        // First the permit: whoever hears of the outcome may submit the next request.
-        drop(self.permit.take());
         match self.to.take() {
             Some(To::Future(reply)) => reply.put(outcome, wakes),
             Some(To::Stream(buffer)) => buffer.end(outcome, wakes),
@@ -110,7 +115,7 @@ impl Drop for Caller {
     }
 }
 
-/// How many requests of one client are unanswered, and how many may be.
+/// How many requests of one client are unanswered, and how many may be. A client that is closed does not count any more.
 pub(super) struct Load {
     pending: AtomicUsize,
     limit: AtomicUsize,
@@ -121,12 +126,16 @@ impl Load {
         Arc::new(Load { pending: AtomicUsize::new(0), limit: AtomicUsize::new(limit) })
     }
 
-    /// Leave for one more request, given back when it is dropped.
-    pub(super) fn admit(self: &Arc<Self>) -> Option<Permit> {
+    /// Counts one more request, unless there are too many; whether it did.
+    pub(super) fn admit(&self) -> bool {
         let limit = self.limit();
         let below = |pending| (pending < limit).then_some(pending + 1);
-        self.pending.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).ok()?;
-        Some(Permit(self.clone()))
+        self.pending.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).is_ok()
+    }
+
+    /// A request is answered.
+    fn leave(&self) {
+        self.pending.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Whether no more than one request is unanswered.
@@ -141,14 +150,6 @@ impl Load {
     /// From now on so many; those above that stay.
     pub(super) fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
-    }
-}
-
-pub(super) struct Permit(Arc<Load>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

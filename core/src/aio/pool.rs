@@ -17,7 +17,7 @@ use crate::transport::{Dealer, DealerOptions, Received};
 use super::command::Call;
 use super::engine::Io;
 use super::link::Link;
-use super::outcome::Caller;
+use super::outcome::{Caller, Load};
 use super::timers::Owner;
 
 /// A connection that nobody has used for this long is closed: idle clients keep no descriptors.
@@ -30,6 +30,7 @@ pub(super) const MAX_CONNECTIONS: usize = 64;
 pub(super) struct Pool {
     id: u64,
     options: Arc<ClientOptions>,
+    load: Arc<Load>,
     dealer: DealerOptions,
     connections: Vec<Connection>,
     /// Indices of connections without a request; the one used last is used first, so that the others can end.
@@ -66,7 +67,13 @@ struct Connection {
 
 impl Pool {
     /// A pool of connections that speak `version`, beginning with the endpoint of index `preferred`.
-    pub(super) fn new(id: u64, options: Arc<ClientOptions>, version: Version, preferred: usize) -> Self {
+    pub(super) fn new(
+        id: u64,
+        options: Arc<ClientOptions>,
+        load: Arc<Load>,
+        version: Version,
+        preferred: usize,
+    ) -> Self {
         let dealer = DealerOptions {
             linger: Duration::ZERO,
             reconnect_min: options.reconnect_min,
@@ -76,6 +83,7 @@ impl Pool {
         Pool {
             id,
             options,
+            load,
             dealer,
             connections: Vec::new(),
             idle: Vec::new(),
@@ -134,7 +142,7 @@ impl Pool {
     pub(super) fn cancel(&mut self, io: &mut Io, id: u64) {
         let error = Error::new(ErrorKind::Cancelled, "the request was cancelled");
         if let Some(call) = self.take_waiting(id) {
-            call.caller.done(Err(error), &mut io.wakes);
+            call.caller.done(Err(error), &self.load, &mut io.wakes);
         } else if let Some(index) = self.running.get(&id).copied() {
             self.connections[index].machine.cancel(io.now, error);
             self.settle(io, index);
@@ -154,7 +162,7 @@ impl Pool {
     /// Ends everything: each request fails with `Closed`.
     pub(super) fn close(mut self, io: &mut Io) {
         for (_, call) in std::mem::take(&mut self.waiting) {
-            call.caller.done(Err(Error::closed("client")), &mut io.wakes);
+            call.caller.done(Err(Error::closed("client")), &self.load, &mut io.wakes);
         }
         self.waiting_ends.clear();
         self.set_timer(io);
@@ -218,10 +226,10 @@ impl Pool {
                     ErrorKind::Timeout,
                     format!(
                         "the request to {:?} waited {waited:?} for its turn: all of {busy} connections were busy",
-                        call.asked.service
+                        call.asked.terms.service
                     ),
                 );
-                call.caller.done(Err(error), &mut io.wakes);
+                call.caller.done(Err(error), &self.load, &mut io.wakes);
             }
         }
         self.set_timer(io);
@@ -303,7 +311,7 @@ impl Pool {
                         }
                         self.running.remove(&id);
                         self.idle.push(index);
-                        caller.done(outcome, &mut io.wakes);
+                        caller.done(outcome, &self.load, &mut io.wakes);
                     }
                 }
             }
@@ -329,10 +337,11 @@ impl Pool {
                 self.stale = true;
             }
             let asked = call.asked;
-            let started = connection.machine.start(io.now, &asked.service, asked.body, &asked.options, asked.mode);
+            let started =
+                connection.machine.start(io.now, &asked.terms.service, asked.body, &asked.terms.options, asked.mode);
             if let Err(error) = started {
                 self.idle.push(index);
-                call.caller.done(Err(error), &mut io.wakes);
+                call.caller.done(Err(error), &self.load, &mut io.wakes);
                 continue;
             }
             connection.machine.count_wait(io.now.saturating_duration_since(asked.submitted));
@@ -370,7 +379,7 @@ impl Pool {
 
     /// When a waiting request's time is over.
     fn due(&self, call: &Call) -> Instant {
-        let (asked, options) = (&call.asked.options, &self.options);
+        let (asked, options) = (&call.asked.terms.options, &self.options);
         let timeout = asked.timeout.unwrap_or(options.timeout);
         let retries = asked.retries.unwrap_or(options.retries);
         call.asked.submitted + call_limit(timeout, retries, asked.deadline.or(options.deadline)).0
@@ -442,7 +451,7 @@ mod tests {
     use crate::options::RequestOptions;
     use crate::proto::RoutingId;
     use crate::proto::client::ReplyMode;
-    use crate::proto::session::Asked;
+    use crate::proto::session::{Asked, Terms};
     use crate::transport::{Frame, Incoming, Interest, Poller, Router, Woken};
 
     use super::*;
@@ -450,13 +459,16 @@ mod tests {
     /// Has the pool ask, answers, and gives the connection's name.
     fn ask(router: &mut Router, pool: &mut Pool, io: &mut Io, id: u64) -> RoutingId {
         let asked = Asked {
-            service: "echo".into(),
+            terms: Arc::new(Terms {
+                service: "echo".into(),
+                options: RequestOptions { deadline: Some(Duration::from_secs(20)), ..RequestOptions::default() },
+            }),
             body: Message::from("hi"),
-            options: (&RequestOptions { deadline: Some(Duration::from_secs(20)), ..RequestOptions::default() }).into(),
             mode: ReplyMode::Whole,
             submitted: io.now,
         };
-        pool.call(io, id, Call { asked, caller: Caller::new(To::Future(Arc::new(Reply::default())), None) });
+        assert!(pool.load.admit());
+        pool.call(io, id, Call { asked, caller: Caller::new(To::Future(Arc::new(Reply::default()))) });
         let mut asker = None;
         while pool.running.contains_key(&id) {
             pool.ready(io, 0);
@@ -475,7 +487,7 @@ mod tests {
         let mut router = Router::bind(&["tcp://127.0.0.1:0".to_owned()], 1 << 20, 1 << 20).unwrap();
         let options = Arc::new(ClientOptions::new(&router.endpoints()[0]));
         let mut io = Io::new();
-        let mut pool = Pool::new(1, options, Version::V01, 0);
+        let mut pool = Pool::new(1, options, Load::new(1), Version::V01, 0);
         let peers = [0, 1].map(|id| ask(&mut router, &mut pool, &mut io, id));
         assert_eq!(peers[0], peers[1], "one connection served both");
         assert!(!pool.is_stale(&mut io) && pool.connections[0].link.is_open());
@@ -492,7 +504,7 @@ mod tests {
         let mut router = Router::bind(&["tcp://127.0.0.1:0".to_owned()], 1 << 20, 1 << 20).unwrap();
         let options = Arc::new(ClientOptions::new(&router.endpoints()[0]));
         let mut io = Io::new();
-        let mut pool = Pool::new(1, options, Version::V01, 0);
+        let mut pool = Pool::new(1, options, Load::new(1), Version::V01, 0);
         ask(&mut router, &mut pool, &mut io, 0);
         drop(router);
         let (dealer, _) = pool.connections[0].link.interest().unwrap();

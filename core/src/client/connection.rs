@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::notices::Notices;
 use crate::options::{ClientOptions, Protocol, RequestOptions};
 use crate::proto::client::{Client as Older, ClientConfig, ClientOutput, ReplyMode, check_request};
 use crate::proto::mdp::Version;
-use crate::proto::session::{Asked, Session, SessionConfig, SessionOutput};
+use crate::proto::session::{Asked, Session, SessionConfig, SessionOutput, Terms};
 use crate::transport::{Dealer, DealerOptions, Interest, Poller, Received, Waker, Woken};
 use crate::wait::{Check, SLICE, Wake};
 
@@ -142,7 +143,12 @@ impl Connection {
             Machine::Session(session) => {
                 check_request(self.options.max_message_bytes, service, &body, options)?;
                 self.number += 1;
-                let asked = Asked { service: service.into(), body, options: options.into(), mode, submitted: now };
+                let asked = Asked {
+                    terms: Arc::new(Terms { service: service.into(), options: options.clone() }),
+                    body,
+                    mode,
+                    submitted: now,
+                };
                 session.start(now, self.number, asked);
                 Ok(())
             }
@@ -296,7 +302,7 @@ impl Connection {
     fn ask_older(&mut self, asked: Asked) -> Result<()> {
         let Machine::Older(machine, _, _) = &mut self.machine else { return Ok(()) };
         let now = Instant::now();
-        machine.start(now, &asked.service, asked.body, &asked.options, asked.mode)?;
+        machine.start(now, &asked.terms.service, asked.body, &asked.terms.options, asked.mode)?;
         machine.count_wait(now.saturating_duration_since(asked.submitted));
         Ok(())
     }

@@ -24,7 +24,7 @@ use super::moment::earliest;
 use super::outputs::Outputs;
 use super::window::Window;
 
-pub use interface::{Asked, Identity, SessionConfig, SessionOutput};
+pub use interface::{Asked, Identity, SessionConfig, SessionOutput, Terms};
 use request::{Request, error};
 
 /// How many intervals of silence mean that the broker is gone.

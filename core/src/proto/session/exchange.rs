@@ -73,7 +73,10 @@ impl Session {
             Some(request) if request.was_sent => {
                 let error = Error::new(
                     ErrorKind::BrokerUnreachable,
-                    format!("the connection was lost in the middle of {:?}'s streamed reply", request.asked.service),
+                    format!(
+                        "the connection was lost in the middle of {:?}'s streamed reply",
+                        request.asked.terms.service
+                    ),
                 );
                 self.cancel(now, number, error);
                 false
@@ -101,7 +104,7 @@ impl Session {
         if joined.cost > self.config.max_message_bytes {
             let error = Error::new(
                 ErrorKind::TooLarge,
-                format!("the parts of {:?}'s reply exceed max_message_bytes when joined", request.asked.service),
+                format!("the parts of {:?}'s reply exceed max_message_bytes when joined", request.asked.terms.service),
             );
             self.cancel(now, number, error);
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::event::ConnectionEvent;
 use crate::message::Message;
-use crate::options::{ClientOptions, OwnOptions, Protocol};
+use crate::options::{ClientOptions, Protocol, RequestOptions};
 
 use super::super::client::ReplyMode;
 use super::super::mdp::Version;
@@ -65,16 +65,23 @@ pub struct Identity {
 /// A request as its caller gives it. Its form was checked, see [`check_request`](super::super::client::check_request).
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// The service's name.
-    pub service: Arc<str>,
+    /// Which service is asked, and how.
+    pub terms: Arc<Terms>,
     /// The body.
     pub body: Message,
-    /// What is different for this request.
-    pub options: OwnOptions,
     /// How the reply is wanted.
     pub mode: ReplyMode,
     /// When it was submitted: its deadline counts from there.
     pub submitted: Instant,
+}
+
+/// What many requests of a client have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// The service's name.
+    pub service: Box<str>,
+    /// What is different from the client's options.
+    pub options: RequestOptions,
 }
 
 /// What the machine wants done.

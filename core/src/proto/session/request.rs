@@ -36,9 +36,9 @@ pub(super) struct Joined {
 
 impl Request {
     pub(super) fn new(config: &SessionConfig, asked: Asked) -> Request {
-        let timeout = asked.options.timeout.unwrap_or(config.timeout);
-        let retries = asked.options.retries.unwrap_or(config.retries);
-        let (limit, explicit) = call_limit(timeout, retries, asked.options.deadline.or(config.deadline));
+        let timeout = asked.terms.options.timeout.unwrap_or(config.timeout);
+        let retries = asked.terms.options.retries.unwrap_or(config.retries);
+        let (limit, explicit) = call_limit(timeout, retries, asked.terms.options.deadline.or(config.deadline));
         Request {
             deadline: asked.submitted + limit,
             renewal: (!explicit).then_some(limit),
@@ -54,22 +54,22 @@ impl Request {
     pub(super) fn say(&self, now: Instant, number: u64, acked: u64, outputs: &mut Outputs<SessionOutput>) {
         let left = self.deadline.saturating_duration_since(now);
         let endless = self.renewal.is_some() && self.asked.mode == ReplyMode::Parts;
-        let max_attempts = self.asked.options.max_attempts.unwrap_or(0);
+        let max_attempts = self.asked.terms.options.max_attempts.unwrap_or(0);
         let command = Command::Request {
             number,
             acked,
             ttl_ms: if endless { 0 } else { milliseconds(left).max(1) },
             max_attempts: u16::try_from(max_attempts).unwrap_or(u16::MAX),
-            fail_fast: self.asked.options.fail_fast,
-            service: self.asked.service.as_bytes(),
+            fail_fast: self.asked.terms.options.fail_fast,
+            service: self.asked.terms.service.as_bytes(),
         };
         outputs.say_with(&command, &self.asked.body);
     }
 
     /// Whether it may be sent to a broker that knows nothing of it.
     pub(super) fn is_repeatable(&self) -> Result<(), Error> {
-        let service = &self.asked.service;
-        if self.was_sent && self.asked.options.max_attempts == Some(1) {
+        let service = &self.asked.terms.service;
+        if self.was_sent && self.asked.terms.options.max_attempts == Some(1) {
             let text = format!("the broker was lost while {service:?} was asked; the request may have run");
             return Err(Error::new(ErrorKind::WorkerLost, text));
         }

@@ -1,5 +1,7 @@
 //! The session's promises, one by one; the broker is played with the codec.
 
+use std::sync::Arc;
+
 use super::super::client::ReplyMode;
 use super::super::mdpx::Failure;
 use super::*;
@@ -63,7 +65,11 @@ impl Bed {
     fn ask(&mut self, options: RequestOptions, mode: ReplyMode) -> u64 {
         self.last += 1;
         let (service, body, submitted) = ("echo".into(), Message::from("hi"), self.now);
-        self.session.start(self.now, self.last, Asked { service, body, options: (&options).into(), mode, submitted });
+        self.session.start(
+            self.now,
+            self.last,
+            Asked { terms: Arc::new(Terms { service, options }), body, mode, submitted },
+        );
         self.last
     }
 

@@ -25,7 +25,7 @@ impl Session {
     }
 
     pub(super) fn late(&self, request: &Request) -> Error {
-        let (service, brokers) = (&request.asked.service, self.config.endpoints.join(", "));
+        let (service, brokers) = (&request.asked.terms.service, self.config.endpoints.join(", "));
         let Trouble { refusal, text, .. } = &self.trouble;
         let trouble = if text.is_empty() { String::new() } else { format!(" ({text})") };
         if request.was_sent {
