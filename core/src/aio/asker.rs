@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::ConnectionEvent;
 use crate::identity::{identity, renew};
+use crate::message::Message;
 use crate::options::{ClientOptions, Protocol};
 use crate::proto::Window;
 use crate::proto::mdp::Version;
@@ -36,6 +37,8 @@ pub(super) struct Asker {
     talk: Option<Talk>,
     /// Connections to a broker of an older protocol, once there was one.
     pool: Option<Pool>,
+    /// Whoever is to hear an outcome in this turn. Empty between turns, and kept for its memory.
+    ended: Vec<(Caller, Result<Message>)>,
 }
 
 /// A session, its connection, and who waits for what.
@@ -53,7 +56,7 @@ struct Talk {
 
 impl Asker {
     pub(super) fn new(io: &Io, id: u64, options: Arc<ClientOptions>, load: Arc<Load>) -> Self {
-        let mut asker = Asker { id, options, load, talk: None, pool: None };
+        let mut asker = Asker { id, options, load, talk: None, pool: None, ended: Vec::new() };
         match asker.options.protocol {
             Protocol::V01 => asker.use_pool(Version::V01, 0),
             Protocol::V02 => asker.use_pool(Version::V02, 0),
@@ -201,9 +204,7 @@ impl Asker {
                 }
                 SessionOutput::Partial { number, part } => talk.partial(io, &self.load, number, part),
                 SessionOutput::Done { number, outcome } => {
-                    if let Some(caller) = talk.callers.remove(number) {
-                        caller.done(outcome, &self.load, &mut io.wakes);
-                    }
+                    self.ended.extend(talk.callers.remove(number).map(|caller| (caller, outcome)));
                 }
                 SessionOutput::Identify => renew(&mut talk.session),
                 SessionOutput::Event(event) => {
@@ -218,6 +219,7 @@ impl Asker {
                 }
             }
         }
+        Caller::all_done(&mut self.ended, &self.load, &mut io.wakes);
         if let Some(talk) = &mut self.talk {
             talk.unsettled = false;
             match talk.link.flush() {
@@ -291,7 +293,7 @@ impl Talk {
     }
 
     /// Others share the connection, so a stream that is not read cannot stop it: it fails when too much waits in it.
-    fn partial(&mut self, io: &mut Io, load: &Load, number: u64, part: crate::message::Message) {
+    fn partial(&mut self, io: &mut Io, load: &Load, number: u64, part: Message) {
         let Some(caller) = self.callers.get(number) else { return };
         if caller.shared_partial(part, &mut io.wakes) {
             return;

@@ -78,8 +78,16 @@ impl Caller {
     /// Hands over the outcome of a request that `load` has admitted.
     pub(super) fn done(mut self, outcome: Result<Message>, load: &Load, wakes: &mut Wakes) {
         // First of all: whoever hears of the outcome may submit the next request.
-        load.leave();
+        load.leave(1);
         self.end(outcome, wakes);
+    }
+
+    /// Hands over many outcomes at once: the count is shared with those who submit requests meanwhile.
+    pub(super) fn all_done(ended: &mut Vec<(Caller, Result<Message>)>, load: &Load, wakes: &mut Wakes) {
+        load.leave(ended.len());
+        for (mut caller, outcome) in ended.drain(..) {
+            caller.end(outcome, wakes);
+        }
     }
 
     /// Tells the caller of a request that was not admitted.
@@ -133,9 +141,11 @@ impl Load {
         self.pending.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).is_ok()
     }
 
-    /// A request is answered.
-    fn leave(&self) {
-        self.pending.fetch_sub(1, Ordering::AcqRel);
+    /// So many requests are answered.
+    fn leave(&self, requests: usize) {
+        if requests > 0 {
+            self.pending.fetch_sub(requests, Ordering::AcqRel);
+        }
     }
 
     /// Whether no more than one request is unanswered.
