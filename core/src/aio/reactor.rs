@@ -128,7 +128,7 @@ impl Reactor {
         engine.planned = engine.io.timers.next();
         let timeout = engine.planned.map(|due| due.saturating_duration_since(Instant::now()));
         drop(engine);
-        let slept = self.poller.sleep(timeout);
+        let slept = self.poller.sleep(Some(queue.waker()), timeout);
         let engine = queue.engine();
         // Connections may have come and gone in the meantime.
         match slept.and_then(|_| self.look(queue, &engine, Poller::look_again)) {

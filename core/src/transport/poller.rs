@@ -38,7 +38,7 @@ impl<'a> Interest<'a> {
         Interest { source: Source::Socket(router.socket()), writable: false }
     }
 
-    /// That somebody wakes this thread.
+    /// That somebody wakes this thread. There is one at most in a wait.
     pub(crate) fn waker(waker: &'a Waker) -> Self {
         Interest { source: Source::Waker(waker), writable: false }
     }
@@ -118,7 +118,11 @@ impl Poller {
         if ready > 0 {
             return Ok(Woken::Ready(ready));
         }
-        match self.sleep(timeout)? {
+        let waker = interests.iter().find_map(|interest| match interest.source {
+            Source::Waker(waker) => Some(waker),
+            _ => None,
+        });
+        match self.sleep(waker, timeout)? {
             Woken::Ready(_) => Ok(Woken::Ready(self.look_again(interests)?)),
             woken => Ok(woken),
         }
@@ -140,8 +144,14 @@ impl Poller {
         Ok(ready)
     }
 
-    /// Waits until one of the descriptors of the last look stirs; meanwhile others may use the sockets.
-    pub(crate) fn sleep(&mut self, timeout: Option<Duration>) -> Result<Woken> {
+    /// Waits until one of the descriptors of the last look stirs; meanwhile others may use the sockets. `waker` is the one
+    /// among the interests.
+    pub(crate) fn sleep(&mut self, waker: Option<&Waker>, timeout: Option<Duration>) -> Result<Woken> {
+        let asleep = waker.map(Waker::fall_asleep);
+        if matches!(asleep, Some(None)) {
+            self.descriptors.iter_mut().for_each(|known| known.revents = 0);
+            return Ok(Woken::Ready(1));
+        }
         let timeout =
             timeout.map_or(-1, |timeout| i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
         // SAFETY: the list is live and as long as it is said to be. A descriptor that has been closed meanwhile, or that
@@ -170,7 +180,9 @@ impl Poller {
                 let known = known.or_else(|| self.descriptors.iter().find(|known| known.fd == fd));
                 has_stirred |= known.is_some_and(|known| known.revents != 0);
             });
-            self.readiness.push(if has_stirred { interest.look(true)? } else { Readiness::default() });
+            // A waker says by itself whether it was woken, which its descriptor need not tell.
+            let may_be_ready = has_stirred || matches!(interest.source, Source::Waker(_));
+            self.readiness.push(if may_be_ready { interest.look(true)? } else { Readiness::default() });
         }
         Ok(self.count())
     }

@@ -317,6 +317,29 @@ fn a_waker_wakes_once_however_often_it_is_called() {
 }
 
 #[test]
+fn a_thread_that_does_not_sleep_is_woken_without_the_operating_system() {
+    let waker = Waker::new().unwrap();
+    let is_shown = || {
+        let mut poll = libc::pollfd { fd: waker.fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+    };
+    let mut poller = Poller::default();
+    for _ in 0..3 {
+        waker.wake();
+        assert!(!is_shown(), "nobody sleeps");
+        assert_eq!(poller.poll(&[Interest::waker(&waker)], LONG).unwrap(), Woken::Ready(1));
+        waker.clear();
+        let asleep = waker.fall_asleep().unwrap();
+        waker.wake();
+        drop(asleep);
+        assert!(is_shown() && waker.fall_asleep().is_none(), "somebody sleeps");
+        waker.clear();
+        assert!(!is_shown());
+    }
+}
+
+#[test]
 fn endpoints_that_cannot_be_are_typed_errors() {
     let (_router, taken) = router();
     for (endpoint, kind) in [

@@ -81,6 +81,18 @@ impl AtomicU64 {
         store(order, || self.0.store(value, order));
     }
 
+    pub(crate) fn compare_exchange(&self, old: u64, new: u64, order: Ordering, failed: Ordering) -> Result<u64, u64> {
+        load(order, || store(order, || self.0.compare_exchange(old, new, order, failed)))
+    }
+
+    pub(crate) fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
+        load(order, || store(order, || self.0.fetch_and(value, order)))
+    }
+
+    pub(crate) fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
+        load(order, || store(order, || self.0.fetch_sub(value, order)))
+    }
+
     pub(crate) fn fetch_min(&self, value: u64, order: Ordering) -> u64 {
         load(order, || store(order, || self.0.fetch_min(value, order)))
     }
