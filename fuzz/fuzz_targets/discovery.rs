@@ -1,7 +1,6 @@
 //! Finding out what a broker speaks: whatever it answers, client and worker come to the same result, or ask on.
 #![no_main]
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
@@ -25,8 +24,8 @@ fuzz_target!(|data: &[u8]| {
     let options = ClientOptions::new("tcp://broker:1");
     let identity = Identity { session: [1; 16], secret: [2; 16] };
     let mut session = Session::new(SessionConfig::from(&options), identity, now);
-    let (service, body, options) = ("echo".into(), Message::from("x"), RequestOptions::default());
-    session.start(now, 1, Asked { terms: Arc::new(Terms { service, options }), body, mode: ReplyMode::Whole, submitted: now });
+    let (service, body, options) = ("echo", Message::from("x"), RequestOptions::default());
+    session.start(now, 1, Asked { terms: Terms::new(service, &options).expect("a service that can be"), body, mode: ReplyMode::Whole, submitted: now });
     session.handle_sent(now);
     let hears = |session: &mut Session| {
         std::iter::from_fn(|| session.poll_output()).fold(None, |found, output| match output {

@@ -3,7 +3,6 @@
 #![no_main]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -99,7 +98,8 @@ impl World {
             ..RequestOptions::default()
         };
         let mode = if flags & 8 == 0 { ReplyMode::Whole } else { ReplyMode::Parts };
-        let asked = Asked { terms: Arc::new(Terms { service: "echo".into(), options }), body: input.message(), mode, submitted: self.now };
+        let Ok(terms) = Terms::new("echo", &options) else { return };
+        let asked = Asked { terms, body: input.message(), mode, submitted: self.now };
         self.requests.insert(self.last, 0);
         self.machine.start(self.now, self.last, asked);
     }

@@ -1,7 +1,6 @@
 //! Clients of MDPX driven as their drivers would drive them.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -126,8 +125,8 @@ impl World<'_> {
                 body = body.with_properties(properties);
             }
         }
-        let service = asking.target().into();
-        let terms = Arc::new(Terms { service, options: asking.options() });
+        // What the plan asks for can be; were it not so, the request would be missed at the end.
+        let Ok(terms) = Terms::new(asking.target(), &asking.options()) else { return };
         let asked = Asked { terms, body, mode: asking.mode(), submitted: now };
         let (limit, cancel) = (asking.limit(moment, deadline), asking.ask.cancel);
         peer.machine.start(now, number, asked);

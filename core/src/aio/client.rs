@@ -13,7 +13,7 @@ use futures_core::Stream;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options::{ClientOptions, RequestOptions};
-use crate::proto::client::check_request;
+use crate::proto::client::check_body;
 use crate::proto::mdpx::Gathered;
 use crate::proto::session::{Asked, Terms};
 
@@ -52,7 +52,7 @@ struct Core {
     /// The number of the last request.
     last_request: AtomicU64,
     /// Those of the last request.
-    terms: Mutex<Arc<Terms>>,
+    terms: Mutex<Option<Arc<Terms>>>,
 }
 
 impl Client {
@@ -205,13 +205,13 @@ impl Core {
         options: &RequestOptions,
         to: To,
     ) -> std::result::Result<u64, (To, Error)> {
-        if let Err(error) = self.admit(service, &body, options) {
-            return Err((to, error));
-        }
+        let terms = match self.admit(service, &body, options) {
+            Ok(terms) => terms,
+            Err(error) => return Err((to, error)),
+        };
         let caller = Caller::new(to);
         // Large ones are not gathered, so they need not wait for others.
         let goes_alone = self.load.is_single() || !Gathered::fits(&body);
-        let terms = self.terms(service, options);
         let asked = Asked { terms, body, mode: caller.mode(), submitted: Instant::now() };
         let call = Call { asked, caller };
         let mut number = 0;
@@ -228,22 +228,27 @@ impl Core {
 
     /// The terms of a request, shared with the last one where they are the same: most clients ask few services in few ways,
     /// and memory of its own for each request would be taken on one thread and freed on another.
-    fn terms(&self, service: &str, options: &RequestOptions) -> Arc<Terms> {
+    fn terms(&self, service: &str, options: &RequestOptions) -> Result<Arc<Terms>> {
         let mut last = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last.service != *service || last.options != *options {
-            *last = Arc::new(Terms { service: service.into(), options: options.clone() });
+        match &*last {
+            Some(terms) if *terms.service == *service && terms.options == *options => Ok(terms.clone()),
+            _ => {
+                let terms = Terms::new(service, options)?;
+                *last = Some(terms.clone());
+                Ok(terms)
+            }
         }
-        last.clone()
     }
 
-    fn admit(&self, service: &str, body: &Message, options: &RequestOptions) -> Result<()> {
+    fn admit(&self, service: &str, body: &Message, options: &RequestOptions) -> Result<Arc<Terms>> {
         self.queue().origin().check("client")?;
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::closed("client"));
         }
-        check_request(self.options.max_message_bytes, service, body, options)?;
+        let terms = self.terms(service, options)?;
+        check_body(self.options.max_message_bytes, body)?;
         if self.load.admit() {
-            return Ok(());
+            return Ok(terms);
         }
         let (all, waiting) = (self.load.limit(), self.options.max_waiting);
         let flying = all.saturating_sub(waiting);

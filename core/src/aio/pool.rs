@@ -458,11 +458,9 @@ mod tests {
 
     /// Has the pool ask, answers, and gives the connection's name.
     fn ask(router: &mut Router, pool: &mut Pool, io: &mut Io, id: u64) -> RoutingId {
+        let options = RequestOptions { deadline: Some(Duration::from_secs(20)), ..RequestOptions::default() };
         let asked = Asked {
-            terms: Arc::new(Terms {
-                service: "echo".into(),
-                options: RequestOptions { deadline: Some(Duration::from_secs(20)), ..RequestOptions::default() },
-            }),
+            terms: Terms::new("echo", &options).unwrap(),
             body: Message::from("hi"),
             mode: ReplyMode::Whole,
             submitted: io.now,

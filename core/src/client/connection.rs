@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use crate::identity::{identity, renew};
 use crate::message::Message;
 use crate::notices::Notices;
 use crate::options::{ClientOptions, Protocol, RequestOptions};
-use crate::proto::client::{Client as Older, ClientConfig, ClientOutput, ReplyMode, check_request};
+use crate::proto::client::{Client as Older, ClientConfig, ClientOutput, ReplyMode, check_body};
 use crate::proto::mdp::Version;
 use crate::proto::session::{Asked, Session, SessionConfig, SessionOutput, Terms};
 use crate::transport::{Dealer, DealerOptions, Interest, Poller, Received, Waker, Woken};
@@ -141,14 +140,10 @@ impl Connection {
         match &mut self.machine {
             Machine::Older(machine, _, _) => machine.start(now, service, body, options, mode),
             Machine::Session(session) => {
-                check_request(self.options.max_message_bytes, service, &body, options)?;
+                let terms = Terms::new(service, options)?;
+                check_body(self.options.max_message_bytes, &body)?;
                 self.number += 1;
-                let asked = Asked {
-                    terms: Arc::new(Terms { service: service.into(), options: options.clone() }),
-                    body,
-                    mode,
-                    submitted: now,
-                };
+                let asked = Asked { terms, body, mode, submitted: now };
                 session.start(now, self.number, asked);
                 Ok(())
             }

@@ -152,7 +152,8 @@ impl Client {
         if self.call.is_some() {
             return Err(Error::new(ErrorKind::Busy, "this connection carries another request"));
         }
-        check_request(self.config.max_message_bytes, service, &body, options)?;
+        check_terms(service, options)?;
+        check_body(self.config.max_message_bytes, &body)?;
         let timeout = options.timeout.unwrap_or(self.config.timeout);
         // These protocols cannot say how often a request may run, so a request of one attempt is sent once.
         let once = options.max_attempts == Some(1);
@@ -321,13 +322,20 @@ pub(crate) fn call_limit(timeout: Duration, retries: u32, explicit: Option<Durat
     (explicit.unwrap_or_else(implied), explicit.is_some())
 }
 
-/// Checks what a caller asks for before anything is started or queued.
+/// Checks whom a caller asks, and how.
 ///
 /// # Errors
-/// `InvalidArgument` or `TooLarge`.
-pub fn check_request(max_message_bytes: usize, service: &str, body: &Message, options: &RequestOptions) -> Result<()> {
+/// `InvalidArgument`.
+pub(crate) fn check_terms(service: &str, options: &RequestOptions) -> Result<()> {
     service_name(service)?;
-    options.validate()?;
+    options.validate()
+}
+
+/// Checks what a caller asks.
+///
+/// # Errors
+/// `TooLarge`.
+pub fn check_body(max_message_bytes: usize, body: &Message) -> Result<()> {
     let bytes = body.byte_len();
     if bytes > max_message_bytes {
         return Err(Error::new(

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::error::Result;
 use crate::event::ConnectionEvent;
 use crate::message::Message;
 use crate::options::{ClientOptions, Protocol, RequestOptions};
 
-use super::super::client::ReplyMode;
+use super::super::client::{ReplyMode, check_terms};
 use super::super::mdp::Version;
 use super::super::mdpx::SessionId;
 use super::super::outputs::Output;
@@ -62,7 +63,7 @@ pub struct Identity {
     pub secret: [u8; 16],
 }
 
-/// A request as its caller gives it. Its form was checked, see [`check_request`](super::super::client::check_request).
+/// A request as its caller gives it. Its size was checked, see [`check_body`](super::super::client::check_body).
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// Which service is asked, and how.
@@ -75,13 +76,22 @@ pub struct Asked {
     pub submitted: Instant,
 }
 
-/// What many requests of a client have in common.
-#[derive(Clone, Debug, Default)]
+/// What many requests of a client have in common; it was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The service's name.
-    pub service: Box<str>,
-    /// What is different from the client's options.
-    pub options: RequestOptions,
+    pub(crate) service: Box<str>,
+    pub(crate) options: RequestOptions,
+}
+
+impl Terms {
+    /// The service that is asked, and what is different from the client's options.
+    ///
+    /// # Errors
+    /// `InvalidArgument`.
+    pub fn new(service: &str, options: &RequestOptions) -> Result<Arc<Terms>> {
+        check_terms(service, options)?;
+        Ok(Arc::new(Terms { service: service.into(), options: options.clone() }))
+    }
 }
 
 /// What the machine wants done.
@@ -109,7 +119,7 @@ pub enum SessionOutput {
         /// The request's number.
         number: u64,
         /// What became of it.
-        outcome: crate::error::Result<Message>,
+        outcome: Result<Message>,
     },
     /// Give the machine an identity that it has not had, see [`Session::set_identity`](super::Session::set_identity): the
     /// broker has denied the present one.

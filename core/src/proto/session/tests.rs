@@ -1,7 +1,5 @@
 //! The session's promises, one by one; the broker is played with the codec.
 
-use std::sync::Arc;
-
 use super::super::client::ReplyMode;
 use super::super::mdpx::Failure;
 use super::*;
@@ -64,11 +62,11 @@ impl Bed {
 
     fn ask(&mut self, options: RequestOptions, mode: ReplyMode) -> u64 {
         self.last += 1;
-        let (service, body, submitted) = ("echo".into(), Message::from("hi"), self.now);
+        let (service, body, submitted) = ("echo", Message::from("hi"), self.now);
         self.session.start(
             self.now,
             self.last,
-            Asked { terms: Arc::new(Terms { service, options }), body, mode, submitted },
+            Asked { terms: Terms::new(service, &options).unwrap(), body, mode, submitted },
         );
         self.last
     }
