@@ -150,6 +150,9 @@ impl Asker {
             if !talk.session.is_ready() {
                 // It may want another connection: the rest of this one is nobody's then.
                 self.settle(io);
+            } else if talk.session.is_idle() {
+                // That was the last answer. Whoever waits for it hears of it before it is asked whether there is more.
+                return;
             }
         }
     }

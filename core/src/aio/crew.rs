@@ -137,6 +137,10 @@ impl Crew {
                 Err(error) => session.lose(io.now, &error),
             }
             self.settle(io, index);
+            if self.sessions.get(&index).is_some_and(|session| session.machine.has_one()) {
+                // One at a time, it seems: the handler hears of it before it is asked whether there is more.
+                return;
+            }
         }
     }
 

@@ -238,6 +238,11 @@ impl Worker {
         !self.running.is_empty()
     }
 
+    /// Whether all that is in hand is one request.
+    pub fn has_one(&self) -> bool {
+        self.running.len() == 1 && self.waiting.is_empty()
+    }
+
     /// Whether a further request waits for a handler that has time.
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
