@@ -75,3 +75,27 @@ impl Buffers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_buffers_serve_again_and_neither_large_nor_too_many_are_kept() {
+        let mut buffers = Buffers::default();
+        let mut buffer = buffers.get(10);
+        buffer.extend_from_slice(b"0123456789");
+        let place = buffer.as_ptr();
+        buffers.take_back(buffer);
+        let again = buffers.get(GRAIN);
+        assert_eq!((again.as_ptr(), again.len()), (place, 0));
+        for size in [0, 1, GRAIN, GRAIN + 1, MAX_BYTES, MAX_BYTES + 1, 1 << 20] {
+            let buffer = buffers.get(size);
+            assert!(buffer.is_empty() && buffer.capacity() >= size, "{size}");
+            buffers.take_back(buffer);
+        }
+        assert!(buffers.0.iter().all(|buffer| (1..=MAX_BYTES).contains(&buffer.capacity())));
+        (0..2 * MAX_SPARE).map(|_| Vec::with_capacity(MAX_BYTES)).for_each(|buffer| buffers.take_back(buffer));
+        assert_eq!(buffers.0.len(), MAX_SPARE);
+    }
+}

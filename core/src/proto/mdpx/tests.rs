@@ -227,6 +227,26 @@ fn a_batch_gives_the_messages_that_were_put_in_whatever_their_sizes() {
 }
 
 #[test]
+fn a_message_of_a_batch_keeps_few_others_alive_and_a_large_one_none() {
+    let batch_of = |messages: &[Bytes]| {
+        let mut batch = Vec::new();
+        begin_batch(&mut batch);
+        pack(&mut batch, 0, messages);
+        batch
+    };
+    let batch = batch_of(&vec![Bytes::from(vec![7; 50]); 100]);
+    let layout = read(&batch, 0).unwrap().layout;
+    let mut messages: Vec<_> = layout.messages(&batch).collect();
+    let first = messages.remove(0);
+    assert!(!first.is_unique(), "it shares a piece");
+    messages.drain(..512 / 50);
+    assert!(first.is_unique(), "with few others");
+    let batch = batch_of(&vec![Bytes::from(vec![7; 600]); 3]);
+    let layout = read(&batch, 0).unwrap().layout;
+    assert!(layout.messages(&batch).collect::<Vec<_>>().iter().all(Bytes::is_unique));
+}
+
+#[test]
 fn a_workers_answer_with_another_address_is_what_would_be_written_for_the_client() {
     let mut chance = Chance::new();
     for _ in 0..20_000 {
