@@ -25,7 +25,16 @@ fuzz_target!(|data: &[u8]| {
     let identity = Identity { session: [1; 16], secret: [2; 16] };
     let mut session = Session::new(SessionConfig::from(&options), identity, now);
     let (service, body, options) = ("echo", Message::from("x"), RequestOptions::default());
-    session.start(now, 1, Asked { terms: Terms::new(service, &options).expect("a service that can be"), body, mode: ReplyMode::Whole, submitted: now });
+    session.start(
+        now,
+        1,
+        Asked {
+            terms: Terms::new(service, &options).expect("a service that can be"),
+            body,
+            mode: ReplyMode::Whole,
+            submitted: now,
+        },
+    );
     session.handle_sent(now);
     let hears = |session: &mut Session| {
         std::iter::from_fn(|| session.poll_output()).fold(None, |found, output| match output {
