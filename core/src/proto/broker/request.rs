@@ -250,7 +250,9 @@ impl<F: Frame> Held<F> {
     /// Lets go of larger buffers, because the body has to wait.
     pub(super) fn compact(&mut self) {
         match self {
-            Held::Packed(bytes) => bytes.shrink_to_fit(),
+            // As much as it counts for besides its bytes may stay: the buffer serves again.
+            Held::Packed(bytes) if bytes.capacity() - bytes.len() > FRAME_COST => bytes.shrink_to_fit(),
+            Held::Packed(_) => {}
             Held::Frames(loose) => loose.frames.iter_mut().for_each(F::compact),
         }
     }
@@ -285,5 +287,12 @@ mod tests {
         assert_eq!((view.properties, view.to_frames()), (&b"\x01a\x00\x01b"[..], body.to_vec()));
         let Held::Packed(bytes) = held else { panic!("it is packed") };
         assert_eq!(bytes.len(), 1000 + 4 + 5 + PREFIX);
+        for (spare, kept) in [(0, 0), (FRAME_COST, FRAME_COST), (FRAME_COST + 1, 0)] {
+            let mut buffer = Vec::with_capacity(100 + spare);
+            buffer.extend_from_slice(&[0; 100]);
+            let mut held = Held::<Bytes>::Packed(buffer);
+            held.compact();
+            assert_eq!(held.take_buffer().map(|buffer| buffer.capacity()), Some(100 + kept));
+        }
     }
 }

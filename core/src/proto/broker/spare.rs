@@ -5,7 +5,7 @@ use crate::proto::frame::Frame;
 use super::request::Request;
 
 /// The memory of so many requests, and of so many bodies, is kept.
-const MAX_SPARE: usize = 256;
+const MAX_SPARE: usize = 1024;
 /// A body or an outcome of more bytes has memory of its own.
 const MAX_BYTES: usize = 256;
 /// Buffers are as large as their bytes, rounded up to a multiple of this, so that they fit many bodies.
