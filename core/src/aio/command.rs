@@ -40,3 +40,13 @@ pub(super) struct Call {
     pub(super) asked: Asked,
     pub(super) caller: Caller,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_small_to_move_from_core_to_core() {
+        assert!(size_of::<Command>() <= 128, "{} bytes", size_of::<Command>());
+    }
+}
