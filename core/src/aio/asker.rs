@@ -22,6 +22,7 @@ use super::link::Link;
 use super::outcome::{Caller, Load};
 use super::pool::Pool;
 use super::timers::Owner;
+use super::watch::Watch;
 
 /// How many messages are read before what they lead to is done: few, since each may be a batch, and callers and broker work
 /// on what they get meanwhile.
@@ -93,6 +94,33 @@ impl Asker {
     /// Whether the session stands as before and there is nothing to do but wait for messages.
     pub(super) fn is_calm(&self) -> bool {
         self.talk.as_ref().is_some_and(|talk| talk.session.is_ready() && talk.link.is_calm())
+    }
+
+    /// An event loop looks after the connection while one request at a time goes over it.
+    pub(super) fn set_watch(&mut self, io: &mut Io, watch: Arc<Watch>) {
+        if let Some(talk) = &mut self.talk {
+            talk.link.set_watch(watch);
+            talk.touch(io, self.id);
+        }
+    }
+
+    /// Whether the event loop is told of messages, and the I/O thread is not.
+    pub(super) fn is_lent(&self) -> bool {
+        self.talk.as_ref().is_some_and(|talk| talk.link.is_lent())
+    }
+
+    /// The descriptor of the connection, which may be lent, has stirred.
+    pub(super) fn read_lent(&mut self, io: &mut Io) {
+        if self.talk.as_ref().is_some_and(|talk| talk.link.is_lent_and_readable()) {
+            self.ready(io);
+        }
+    }
+
+    /// Takes the connection back if more has come than the event loop was told of.
+    pub(super) fn calm_lent(&mut self) {
+        if let Some(talk) = self.talk.as_mut().filter(|talk| talk.link.is_lent() && !talk.link.is_calm()) {
+            talk.link.take_back();
+        }
     }
 
     /// Gives a request up, wherever it is.
@@ -233,6 +261,7 @@ impl Asker {
                     talk.touch(io, self.id);
                 }
             }
+            talk.link.lend(self.id, talk.session.is_ready() && talk.session.has_one_at_most());
             io.timers.set(Owner::Client(self.id), &mut talk.timer, talk.session.poll_timeout());
         }
     }

@@ -22,6 +22,7 @@ use super::inbox::Inbox;
 use super::outcome::{Buffer, Caller, ClientEvent, Load, Reply, To};
 use super::runtime::{Queue, Runtime};
 use super::unread::InboxStream;
+use super::watch::Watch;
 
 /// An asynchronous client of one or several brokers.
 ///
@@ -86,6 +87,12 @@ impl Client {
             terms: Mutex::default(),
         };
         Ok(Client { core: Arc::new(core) })
+    }
+
+    /// Lets an event loop read the client's messages on its own thread where that is sooner.
+    pub fn watched_by(&self, watch: &Arc<Watch>) {
+        watch.begin(self.core.queue());
+        self.core.queue().push(Command::Watch { handle: self.core.id, watch: watch.clone() });
     }
 
     /// Asks `service`. The request goes out at once, whether the future is polled or not.

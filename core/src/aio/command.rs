@@ -9,6 +9,7 @@ use crate::proto::worker::Answer;
 
 use super::desk::Desk;
 use super::outcome::{Caller, Load};
+use super::watch::Watch;
 
 pub(super) enum Command {
     /// A client begins; its connections are made when they are needed.
@@ -23,6 +24,8 @@ pub(super) enum Command {
     Resume { client: u64, id: u64 },
     /// A request that was refused: its caller hears of it from the I/O thread, as of any other outcome.
     Refuse { caller: Caller, error: Error },
+    /// An event loop looks after the connection of a client or a worker itself where it can.
+    Watch { handle: u64, watch: Arc<Watch> },
     /// A worker begins, and registers.
     OpenWorker { worker: u64, options: Arc<WorkerOptions>, desk: Arc<Desk> },
     /// A worker takes no new work, and ends when what is in hand is answered.

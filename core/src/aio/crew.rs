@@ -18,6 +18,7 @@ use super::desk::{Answers, Desk};
 use super::engine::Io;
 use super::link::Link;
 use super::timers::Owner;
+use super::watch::Watch;
 
 /// How many messages of one session are read before the others have their turn.
 const BATCH: usize = 64;
@@ -178,6 +179,34 @@ impl Crew {
         self.sessions.get(&split(id).0).is_some_and(|session| session.is_x1() && session.link.is_calm())
     }
 
+    /// An event loop looks after the connection of the first session while that has one request at a time.
+    pub(super) fn set_watch(&mut self, io: &mut Io, watch: Arc<Watch>) {
+        if let Some(session) = self.sessions.get_mut(&FIRST) {
+            session.link.set_watch(watch);
+        }
+        self.settle(io, FIRST);
+    }
+
+    /// Whether the event loop is told of messages, and the I/O thread is not.
+    pub(super) fn is_lent(&self) -> bool {
+        self.sessions.get(&FIRST).is_some_and(|session| session.link.is_lent())
+    }
+
+    /// The descriptor of the connection, which may be lent, has stirred.
+    pub(super) fn read_lent(&mut self, io: &mut Io) {
+        if self.sessions.get(&FIRST).is_some_and(|session| session.link.is_lent_and_readable()) {
+            self.ready(io, FIRST);
+        }
+    }
+
+    /// Takes the connection back if more has come than the event loop was told of.
+    pub(super) fn calm_lent(&mut self) {
+        let lent = self.sessions.get_mut(&FIRST).filter(|session| session.link.is_lent());
+        if let Some(session) = lent.filter(|session| !session.link.is_calm()) {
+            session.link.take_back();
+        }
+    }
+
     /// A handler answers.
     pub(super) fn answer(&mut self, io: &mut Io, id: u64, answer: Answer) {
         let last = !matches!(answer, Answer::Partial(_));
@@ -288,6 +317,7 @@ impl Crew {
             }
         }
         session.answers.room.set_unsent(session.link.unsent_cost());
+        session.link.lend(self.id, session.is_x1() && !self.draining && session.machine.has_one_at_most());
         if session.machine.has_gathered() && !session.touched {
             // What this turn leads to goes out together at its end.
             session.touched = true;

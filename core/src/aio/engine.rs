@@ -74,15 +74,48 @@ impl Engine {
             Command::Call { client, .. } => Ok(*client),
             _ => return true,
         };
+        let (Ok(handle) | Err((handle, _))) = owner;
+        let was_lent = self.is_lent(handle);
         self.execute(command);
         self.settle();
         let is_calm = match owner {
             Ok(client) => self.askers.get(&client).is_some_and(Asker::is_calm),
             Err((worker, id)) => self.crews.get(&worker).is_some_and(|crew| crew.is_calm(id)),
         };
-        let due = self.io.timers.next();
-        let is_early = due.is_some_and(|due| self.planned.is_none_or(|planned| due < planned));
-        !is_calm || is_early || !self.io.wakes.is_empty()
+        let is_taken_back = was_lent && !self.is_lent(handle);
+        !is_calm || is_taken_back || self.is_early() || !self.io.wakes.is_empty()
+    }
+
+    /// Does, in an event loop's thread, what there is to do for handles whose connections may be [lent](Engine::read_lent) to
+    /// it. Whether the I/O thread must look after any of them from now on, or must not sleep beyond what is due.
+    pub(super) fn look_after(&mut self, handles: &[u64], look: fn(&mut Engine, u64)) -> bool {
+        self.io.now = Instant::now();
+        for handle in handles {
+            look(self, *handle);
+        }
+        self.settle();
+        self.is_early() || !handles.iter().all(|handle| self.is_lent(*handle))
+    }
+
+    /// Reads the messages of a client or a worker whose connection is lent to an event loop.
+    pub(super) fn read_lent(&mut self, handle: u64) {
+        self.with_asker(handle, Asker::read_lent);
+        self.with_crew(handle, Crew::read_lent);
+    }
+
+    /// Takes the connection of a client or a worker back if there is more to read than the event loop was told of.
+    pub(super) fn calm_lent(&mut self, handle: u64) {
+        self.with_asker(handle, |asker, _| asker.calm_lent());
+        self.with_crew(handle, |crew, _| crew.calm_lent());
+    }
+
+    fn is_lent(&self, handle: u64) -> bool {
+        self.askers.get(&handle).is_some_and(Asker::is_lent) || self.crews.get(&handle).is_some_and(Crew::is_lent)
+    }
+
+    /// Whether something is due before the I/O thread's sleep ends.
+    fn is_early(&self) -> bool {
+        self.io.timers.next().is_some_and(|due| self.planned.is_none_or(|planned| due < planned))
     }
 
     /// The connections to wait for.
@@ -110,6 +143,10 @@ impl Engine {
                 let crew = Crew::new(&mut self.io, worker, options, desk);
                 self.crews.insert(worker, crew);
                 self.with_crew(worker, |crew, io| crew.open(io));
+            }
+            Command::Watch { handle, watch } => {
+                self.with_asker(handle, |asker, io| asker.set_watch(io, watch.clone()));
+                self.with_crew(handle, |crew, io| crew.set_watch(io, watch));
             }
             Command::DrainWorker { worker } => self.with_crew(worker, |crew, io| crew.drain(io)),
             Command::CloseWorker { worker } => self.with_crew(worker, |crew, io| crew.close(io)),

@@ -153,6 +153,21 @@ impl Queue {
         }
     }
 
+    /// Does, in an event loop's thread, what there is to do for these handles.
+    pub(super) fn look_after(&self, handles: &[u64], look: fn(&mut Engine, u64)) {
+        let mut engine = self.engine();
+        let looked = catch_unwind(AssertUnwindSafe(|| engine.look_after(handles, look)));
+        let mut wakes = mem::take(&mut engine.io.wakes);
+        drop(engine);
+        if looked.is_err() {
+            log::error!("an event loop's turn panicked; this is a bug");
+        }
+        if looked.unwrap_or(true) {
+            self.waker.wake();
+        }
+        wakes.flush();
+    }
+
     /// Waits for the engine, which callers have for moments only.
     pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
         lock(&self.engine)

@@ -17,6 +17,7 @@ use super::desk::{Desk, Place, WorkerEvent};
 use super::inbox::Inbox;
 use super::runtime::Runtime;
 use super::serve;
+use super::watch::Watch;
 
 /// An asynchronous worker of one service.
 ///
@@ -83,6 +84,13 @@ impl Worker {
         let desk = Desk::new(id, queue.clone(), options.clone(), inbox);
         queue.push(Command::OpenWorker { worker: id, options: options.clone(), desk: desk.clone() });
         Ok(Worker { core: Arc::new(Core { runtime, id, options, desk, has_inbox }) })
+    }
+
+    /// Lets an event loop read the worker's messages on its own thread where that is sooner.
+    pub fn watched_by(&self, watch: &Arc<Watch>) {
+        let queue = self.core.runtime.queue();
+        watch.begin(queue);
+        queue.push(Command::Watch { handle: self.core.id, watch: watch.clone() });
     }
 
     /// The next request. Of several tasks that wait, one gets it.

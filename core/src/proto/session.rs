@@ -161,6 +161,11 @@ impl Session {
         self.requests.is_empty()
     }
 
+    /// Whether no more than one request has no outcome yet.
+    pub fn has_one_at_most(&self) -> bool {
+        self.requests.len() <= 1
+    }
+
     /// How many messages came that answered nothing; they were dropped.
     pub fn strays(&self) -> u64 {
         self.strays

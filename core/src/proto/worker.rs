@@ -243,6 +243,11 @@ impl Worker {
         self.running.len() == 1 && self.waiting.is_empty()
     }
 
+    /// Whether no more than one request is in hand.
+    pub fn has_one_at_most(&self) -> bool {
+        self.running.len() + self.waiting.len() <= 1
+    }
+
     /// Whether a further request waits for a handler that has time.
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()

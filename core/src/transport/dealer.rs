@@ -130,6 +130,11 @@ impl Dealer {
         Ok(self.socket.events()? & zmq_sys::ZMQ_POLLIN != 0)
     }
 
+    /// Whether it is known without asking that the descriptor tells of the next message.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.socket.is_drained()
+    }
+
     pub(super) fn socket(&self) -> &Socket {
         &self.socket
     }

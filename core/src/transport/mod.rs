@@ -4,6 +4,7 @@
 //! values that make the `zmq` crate panic, and how a lost connection is reported. Sockets here never block; [`Poller`]
 //! is the one place that waits.
 
+mod bundle;
 mod context;
 mod dealer;
 mod frame;
@@ -19,6 +20,7 @@ mod waker;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bundle::Bundle;
 pub(crate) use context::Context;
 pub(crate) use dealer::{Dealer, DealerOptions, Received};
 pub(crate) use frame::Frame;
