@@ -48,7 +48,14 @@ function expect(owner, take) {
 
 /** Tells the listeners of a client or a worker what happened to its connection. */
 function emit(emitter, { name, ...details }) {
-  emitter?.emit(name, details);
+  try {
+    emitter?.emit(name, details);
+  } catch (error) {
+    // Nobody's but the process's, and not in the way of what else there is to tell.
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
 }
 
 /** Forgets a token: further events of it are dropped. */

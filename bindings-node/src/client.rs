@@ -34,6 +34,9 @@ impl NativeClient {
     pub fn new(environment: &Environment, token: i64, options: ClientOptions) -> Result<Self> {
         let options = options.to_core()?.on_event(environment.hook(token.cast_unsigned()));
         let client = aio::Client::with_options(options).map_err(|error| thrown(&error))?;
+        if let Some(watch) = environment.watch() {
+            client.watched_by(watch);
+        }
         Ok(NativeClient { client, inbox: environment.clients().clone(), shared: environment.shared().clone() })
     }
 

@@ -2,19 +2,23 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, AsRawFd};
+use std::ptr;
 use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use majordomo::aio::{self, ClientEvent, Inbox, Ticket, WorkerEvent};
+use majordomo::aio::{self, ClientEvent, Inbox, Ticket, Watch, WorkerEvent};
 use majordomo::{ConnectionEvent, EventHook, ServiceError};
-use napi::bindgen_prelude::{Buffer, Function, JsValuesTupleIntoVec, Unknown};
+use napi::bindgen_prelude::{Buffer, Function, FunctionRef, JsValue, JsValuesTupleIntoVec, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status, sys};
 use napi_derive::napi;
 
 use crate::error::{Result, engine};
 use crate::message::{Body, Frames, Scratch, with_properties};
+use crate::poll::{self, Readable, in_scope};
 use crate::told::{Happened, STRIDE, Told};
 use crate::worker::Requests;
 
@@ -28,11 +32,13 @@ const MAX_TOLD: usize = 64;
 #[napi]
 pub struct Environment {
     inboxes: Rc<Inboxes>,
+    /// Of its event loop, where that can watch.
+    watch: Option<Arc<Watch>>,
 }
 
 /// What waits to be told.
 struct Inboxes {
-    wake: Arc<Wake>,
+    bell: Arc<Bell>,
     clients: Arc<Inbox<ClientEvent>>,
     workers: Arc<Inbox<WorkerEvent>>,
     tasks: Arc<Inbox<TaskEvent>>,
@@ -70,6 +76,21 @@ pub(crate) struct TaskEvent {
     pub(crate) outcome: majordomo::Result<Option<String>>,
 }
 
+/// Has the event loop call JavaScript.
+struct Bell {
+    wake: Wake,
+    /// Whether what is put into the inboxes is going to be told anyway.
+    silent: AtomicBool,
+}
+
+/// Reads messages on the event loop's thread and tells JavaScript of them.
+struct Lookout {
+    watch: Arc<Watch>,
+    /// `None` after the end.
+    take: RefCell<Option<FunctionRef<(), Unknown<'static>>>>,
+    inboxes: Rc<Inboxes>,
+}
+
 /// The arguments of a call: whatever waits when it is made.
 struct Batch(Option<Rc<Inboxes>>);
 
@@ -88,13 +109,15 @@ impl Environment {
         // Weak: the inboxes hold the function that this belongs to.
         let inboxes = Rc::new(OnceCell::<Weak<Inboxes>>::new());
         let told = inboxes.clone();
+        let told_here = take.create_ref().map_err(|error| engine(&error))?;
         let wake = take
             .build_threadsafe_function::<()>()
             .weak::<true>()
             .build_callback(move |_| Ok(Batch(told.get().and_then(Weak::upgrade))))
             .map_err(|error| engine(&error))?;
-        let wake = Arc::new(wake);
+        let wake = Arc::new(Bell { wake, silent: AtomicBool::new(false) });
         let shared = Arc::new(Shared::new());
+        let watch = Watch::new().ok();
         // Runs before the finalizers of this environment's objects: a request that is dropped there must find its
         // worker closed, so that the broker gives it to another one instead of getting an error for it.
         env.add_env_cleanup_hook(shared.clone(), |shared: Arc<Shared>| {
@@ -111,16 +134,21 @@ impl Environment {
             shared,
             taken: RefCell::default(),
             scratch: RefCell::new(Scratch::new(scratch)),
-            wake,
+            bell: wake,
         });
         let _ = inboxes.set(Rc::downgrade(&all));
-        Ok(Environment { inboxes: all })
+        let watch = watch.filter(|watch| {
+            let fd = watch.as_fd().as_raw_fd();
+            let lookout = Lookout { watch: watch.clone(), take: RefCell::new(Some(told_here)), inboxes: all.clone() };
+            poll::start(env, fd, Box::new(lookout))
+        });
+        Ok(Environment { inboxes: all, watch })
     }
 
     /// Keeps the process alive (`true`) or lets it end when nothing else is to be done (`false`).
     #[napi(catch_unwind)]
     pub fn hold(&self, env: Env, alive: bool) {
-        let (env, wake) = (env.raw(), self.inboxes.wake.raw());
+        let (env, wake) = (env.raw(), self.inboxes.bell.wake.raw());
         // SAFETY: both pointers are live: this runs on the environment's own thread, and the function is released
         // only when `self` and the inboxes are gone.
         unsafe {
@@ -214,12 +242,31 @@ impl Environment {
         &self.inboxes.tasks
     }
 
+    /// That of the event loop, where it can watch.
+    pub(crate) fn watch(&self) -> Option<&Arc<Watch>> {
+        self.watch.as_ref()
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inboxes.shared
     }
 }
 
 impl Inboxes {
+    /// What is told next.
+    fn arguments(&self, env: &Env) -> napi::Result<Vec<sys::napi_value>> {
+        let happened = self.next(MAX_TOLD);
+        let mut scratch = self.scratch.borrow_mut();
+        scratch.clear();
+        let mut arguments = Vec::with_capacity(happened.len() * STRIDE);
+        for happened in happened {
+            if let Some(told) = Told::of(env, &self.shared, &mut scratch, happened) {
+                told.put(env, &mut arguments)?;
+            }
+        }
+        Ok(arguments)
+    }
+
     /// The next things that happened, in order for each token.
     fn next(&self, count: usize) -> Vec<Happened> {
         let mut taken = self.taken.borrow_mut();
@@ -237,7 +284,7 @@ impl Inboxes {
         let count = rest.len().min(count);
         let next = rest.drain(..count).collect();
         if !rest.is_empty() {
-            self.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+            self.bell.ring();
         }
         next
     }
@@ -245,18 +292,54 @@ impl Inboxes {
 
 impl JsValuesTupleIntoVec for Batch {
     fn into_vec(self, env: sys::napi_env) -> napi::Result<Vec<sys::napi_value>> {
-        let Some(inboxes) = self.0 else { return Ok(Vec::new()) };
-        let env = Env::from_raw(env);
-        let happened = inboxes.next(MAX_TOLD);
-        let mut scratch = inboxes.scratch.borrow_mut();
-        scratch.clear();
-        let mut arguments = Vec::with_capacity(happened.len() * STRIDE);
-        for happened in happened {
-            if let Some(told) = Told::of(&env, &inboxes.shared, &mut scratch, happened) {
-                told.put(&env, &mut arguments)?;
-            }
+        self.0.map_or_else(|| Ok(Vec::new()), |inboxes| inboxes.arguments(&Env::from_raw(env)))
+    }
+}
+
+impl Bell {
+    fn ring(&self) {
+        if !self.silent.load(Ordering::Relaxed) {
+            // The status is of no interest: a closing environment takes nothing any more.
+            self.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
         }
-        Ok(arguments)
+    }
+}
+
+impl Lookout {
+    /// Tells JavaScript what is in the inboxes.
+    fn tell(&self, env: Env) -> napi::Result<()> {
+        let arguments = self.inboxes.arguments(&env)?;
+        // Borrowed for a moment only: what JavaScript does may be the end.
+        let take = self.take.borrow().as_ref().map(|take| take.borrow_back(&env)).transpose()?;
+        let Some(take) = take.filter(|_| !arguments.is_empty()) else { return Ok(()) };
+        let global = env.get_global()?;
+        // SAFETY: this is the environment's thread, within a scope for handles; the arguments are live in it.
+        let status = unsafe {
+            let (count, first) = (arguments.len(), arguments.as_ptr());
+            sys::napi_make_callback(env.raw(), ptr::null_mut(), global.raw(), take.raw(), count, first, ptr::null_mut())
+        };
+        match status {
+            sys::Status::napi_ok => Ok(()),
+            status => Err(napi::Error::new(Status::from(status), "JavaScript was not told")),
+        }
+    }
+}
+
+impl Readable for Lookout {
+    fn readable(&self, env: Env) {
+        let bell = &self.inboxes.bell;
+        bell.silent.store(true, Ordering::Relaxed);
+        self.watch.turn(|| {
+            // Before the inboxes are looked at, whose locks make sure that whoever found it silent has put in what is found.
+            bell.silent.store(false, Ordering::Relaxed);
+            in_scope(env, || self.tell(env));
+        });
+    }
+
+    fn end(&self) {
+        self.watch.close();
+        let take = self.take.borrow_mut().take();
+        drop(take);
     }
 }
 
@@ -276,12 +359,9 @@ impl Shared {
     }
 }
 
-fn inbox<T: Send + 'static>(wake: &Arc<Wake>) -> Arc<Inbox<T>> {
-    let wake = wake.clone();
-    // The status is of no interest: a closing environment takes nothing any more.
-    Inbox::new(move || {
-        wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
-    })
+fn inbox<T: Send + 'static>(bell: &Arc<Bell>) -> Arc<Inbox<T>> {
+    let bell = bell.clone();
+    Inbox::new(move || bell.ring())
 }
 
 /// A poisoned lock is taken all the same: what is inside are whole entries of a map.

@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod message;
 mod options;
+mod poll;
 mod told;
 mod worker;
 

@@ -26,6 +26,9 @@ impl NativeWorker {
         let token = token.cast_unsigned();
         let options = options.to_core()?.on_event(environment.hook(token));
         let worker = aio::Worker::with_inbox(options, environment.workers(), token).map_err(|error| thrown(&error))?;
+        if let Some(watch) = environment.watch() {
+            worker.watched_by(watch);
+        }
         lock(&environment.shared().open).insert(token, worker.clone());
         Ok(NativeWorker { worker })
     }
