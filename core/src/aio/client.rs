@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -170,7 +171,8 @@ impl Client {
     fn submit_to(&self, to: To, service: &str, body: Message, options: &RequestOptions) -> Ticket {
         let queue = self.core.queue();
         let id = match self.core.begin(service, body, options, to) {
-            Ok(id) => Some(id),
+            // They count from 1.
+            Ok(id) => NonZeroU64::new(id),
             Err((to, error)) => {
                 let caller = Caller::new(to);
                 if queue.origin().is_here() {
@@ -398,14 +400,14 @@ pub struct Ticket {
     queue: Arc<Queue>,
     client: u64,
     /// `None` where the request was refused at once.
-    id: Option<u64>,
+    id: Option<NonZeroU64>,
 }
 
 impl Ticket {
     /// Gives the request up: it ends with `Cancelled`, unless it has ended already.
     pub fn cancel(&self) {
         if let Some(id) = self.id {
-            self.queue.push(Command::Cancel { client: self.client, id });
+            self.queue.push(Command::Cancel { client: self.client, id: id.get() });
         }
     }
 }
