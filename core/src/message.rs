@@ -150,16 +150,14 @@ impl Message {
         }
     }
 
-    /// The frame of a message that has just one, without its properties; any other message as it was.
-    ///
-    /// # Errors
-    /// The message, if it has no frame or several.
+    /// What the message consists of: its frames, `Ok` where it is just one, and its properties.
     #[inline]
-    pub fn into_single(self) -> Result<Bytes, Message> {
-        match self.frames {
+    pub fn into_parts(self) -> (Result<Bytes, Vec<Bytes>>, Properties) {
+        let frames = match self.frames {
             List::One(frame) => Ok(frame),
-            List::Many(_) => Err(self),
-        }
+            List::Many(frames) => Err(frames),
+        };
+        (frames, self.properties)
     }
 
     /// The same in memory of its own, which is as large as need be.
@@ -300,7 +298,7 @@ mod tests {
                 assert_eq!(message.apart(), message);
                 assert_eq!(message.clone().into_frames(), frames);
                 assert!(message.clone().into_iter().eq(frames.clone()));
-                assert_eq!(message.into_single().is_ok(), is_one);
+                assert_eq!(message.into_parts().0.is_ok(), is_one);
             }
         }
     }
