@@ -26,6 +26,8 @@ pub struct mdcli_async_t {
     _opaque: [u8; 0],
 }
 
+/// In cache lines of its own: beside it in memory is the inbox, which the I/O thread writes to with each of the outcomes.
+#[repr(align(64))]
 pub(crate) struct Session {
     state: Mutex<State>,
     inbox: Arc<Inbox<ClientEvent>>,
