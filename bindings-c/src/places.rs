@@ -7,7 +7,7 @@
 
 mod place;
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -39,17 +39,20 @@ pub(crate) struct Common {
 static COMMON: Mutex<Common> = Mutex::new(Common { empty: Vec::new(), made: 0 });
 
 /// The empty places of one thread.
-struct Stock(Vec<&'static Place>);
+struct Stock {
+    places: [Cell<Option<&'static Place>>; STOCK],
+    count: Cell<usize>,
+}
 
 thread_local! {
-    static OWN: RefCell<Stock> = const { RefCell::new(Stock(Vec::new())) };
+    static OWN: Stock = const { Stock { places: [const { Cell::new(None) }; STOCK], count: Cell::new(0) } };
 }
 
 /// A handle of `body`, which is made where it stays.
 #[inline(always)]
 pub(crate) fn insert(body: impl Into<Body>) -> *mut mdmsg_t {
     // A thread that is being torn down has no stock any more.
-    let place = OWN.try_with(|own| own.borrow_mut().take()).unwrap_or_else(|_| common().take());
+    let place = OWN.try_with(Stock::take).unwrap_or_else(|_| common().take());
     // SAFETY: it was in a stock.
     let token = unsafe { place.fill(Body::TAG, body.into()) };
     std::ptr::without_provenance_mut(token)
@@ -109,43 +112,56 @@ impl Common {
 
 impl Stock {
     #[inline]
-    fn take(&mut self) -> &'static Place {
-        self.0.pop().unwrap_or_else(|| self.fetch())
+    fn take(&self) -> &'static Place {
+        self.pop().unwrap_or_else(|| self.fetch())
     }
 
     #[inline]
-    fn put(&mut self, place: &'static Place) {
-        if self.0.len() == STOCK {
-            self.share();
+    fn put(&self, place: &'static Place) {
+        let count = self.count.get();
+        match self.places.get(count) {
+            Some(room) => {
+                room.set(Some(place));
+                self.count.set(count + 1);
+            }
+            None => self.share(place),
         }
-        self.0.push(place);
     }
 
-    /// A place out of the stock for all, and some more for later.
+    #[inline]
+    fn pop(&self) -> Option<&'static Place> {
+        let last = self.count.get().checked_sub(1)?;
+        self.count.set(last);
+        self.places.get(last)?.get()
+    }
+
+    /// A place out of the stock for all, and some more for later, for which there is room: nothing is here any more.
     #[cold]
-    fn fetch(&mut self) -> &'static Place {
+    fn fetch(&self) -> &'static Place {
         let mut common = common();
-        self.0.extend(std::iter::repeat_with(|| common.take()).take(STOCK / 2 - 1));
+        (1..STOCK / 2).for_each(|_| self.put(common.take()));
         common.take()
     }
 
-    /// Others get half of it.
+    /// Others get this place, and half of those here.
     #[cold]
-    fn share(&mut self) {
-        common().empty.extend(self.0.drain(STOCK / 2..));
+    fn share(&self, place: &'static Place) {
+        let mut common = common();
+        common.empty.push(place);
+        common.empty.extend(std::iter::from_fn(|| self.pop()).take(STOCK / 2));
     }
 }
 
 impl Drop for Stock {
     fn drop(&mut self) {
-        common().empty.append(&mut self.0);
+        common().empty.extend(std::iter::from_fn(|| self.pop()));
     }
 }
 
 /// A place is empty again.
 #[inline]
 fn give_back(place: &'static Place) {
-    let kept = OWN.try_with(|own| own.borrow_mut().put(place));
+    let kept = OWN.try_with(|own| own.put(place));
     if kept.is_err() {
         common().empty.push(place);
     }
