@@ -87,8 +87,7 @@ pub extern "C" fn mdmsg_new() -> *mut mdmsg_t {
 pub unsafe extern "C" fn mdmsg_new_mem(data: *const c_void, size: usize) -> *mut mdmsg_t {
     guard(|| {
         // SAFETY: memory of that size, as the header demands.
-        let frame = Bytes::copy_from_slice(unsafe { bytes(data, size) }?);
-        Ok(places::insert(Body { list: frame.into(), ..Body::default() }))
+        Ok(places::insert(Bytes::copy_from_slice(unsafe { bytes(data, size) }?)))
     })
 }
 
@@ -415,15 +414,23 @@ pub extern "C" fn mdmsg_print(this: *mut mdmsg_t) {
     });
 }
 
+impl From<Bytes> for Body {
+    #[inline]
+    fn from(frame: Bytes) -> Self {
+        Body { list: frame.into(), ..Body::default() }
+    }
+}
+
 impl From<Message> for Body {
     #[inline]
-    fn from(message: Message) -> Self {
-        let (frames, properties) = message.into_parts();
+    fn from(mut message: Message) -> Self {
+        let properties = message.properties();
         let beside = (!properties.is_empty()).then(|| Box::new(Beside::from(properties)));
-        match frames {
-            Ok(frame) => Body { list: frame.into(), cursor: 0, beside },
-            Err(frames) => Body { list: frames.into(), cursor: 0, beside },
+        // Taken out where it is, and so in one piece: what is moved in parts has to be written before it is read as a whole.
+        if let Some(frame) = message.single_mut() {
+            return Body { list: std::mem::take(frame).into(), cursor: 0, beside };
         }
+        Body { list: message.into_frames().into(), cursor: 0, beside }
     }
 }
 
@@ -438,9 +445,9 @@ impl From<Body> for Message {
     }
 }
 
-impl From<Properties> for Beside {
-    fn from(properties: Properties) -> Self {
-        Beside { properties, names: Vec::new() }
+impl From<&Properties> for Beside {
+    fn from(properties: &Properties) -> Self {
+        Beside { properties: properties.clone(), names: Vec::new() }
     }
 }
 

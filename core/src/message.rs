@@ -150,14 +150,13 @@ impl Message {
         }
     }
 
-    /// What the message consists of: its frames, `Ok` where it is just one, and its properties.
+    /// The frame of a message that has just one, to be changed or taken out.
     #[inline]
-    pub fn into_parts(self) -> (Result<Bytes, Vec<Bytes>>, Properties) {
-        let frames = match self.frames {
-            List::One(frame) => Ok(frame),
-            List::Many(frames) => Err(frames),
-        };
-        (frames, self.properties)
+    pub fn single_mut(&mut self) -> Option<&mut Bytes> {
+        match &mut self.frames {
+            List::One(frame) => Some(frame),
+            List::Many(_) => None,
+        }
     }
 
     /// The same in memory of its own, which is as large as need be.
@@ -298,7 +297,7 @@ mod tests {
                 assert_eq!(message.apart(), message);
                 assert_eq!(message.clone().into_frames(), frames);
                 assert!(message.clone().into_iter().eq(frames.clone()));
-                assert_eq!(message.into_parts().0.is_ok(), is_one);
+                assert_eq!(message.clone().single_mut().is_some(), is_one);
             }
         }
     }
