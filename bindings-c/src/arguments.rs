@@ -28,6 +28,7 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char, argument: &str) -> Result<
 ///
 /// # Safety
 /// `data` is NULL or points to `size` readable bytes that live for `'a`.
+#[inline]
 pub(crate) unsafe fn bytes<'a>(data: *const c_void, size: usize) -> Result<&'a [u8]> {
     match (data.is_null(), size) {
         (true, 0) => Ok(&[]),
@@ -58,6 +59,7 @@ pub(crate) fn optional_milliseconds(ms: c_int, option: &str) -> Result<Option<Du
 }
 
 /// How long to wait: -1 is for ever.
+#[inline]
 pub(crate) fn patience(ms: c_int) -> Result<Option<Duration>> {
     if ms == -1 { Ok(None) } else { milliseconds(ms, "the waiting time").map(Some) }
 }

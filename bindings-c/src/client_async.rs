@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use majordomo::aio::{Client, ClientEvent, Inbox, Part, Ticket};
 use majordomo::proto::Window;
-use majordomo::{ClientOptions, Error, ErrorKind, Message, RequestOptions, Result};
+use majordomo::{ClientOptions, Error, ErrorKind, RequestOptions, Result};
 
 use crate::arguments::{count, invalid, milliseconds, optional_milliseconds, patience, place, text};
 use crate::bell::Bell;
@@ -26,6 +26,8 @@ pub struct mdcli_async_t {
     _opaque: [u8; 0],
 }
 
+/// In cache lines of its own: beside it in memory is the inbox, which the I/O thread writes to with each of the outcomes.
+#[repr(align(64))]
 pub(crate) struct Session {
     state: Mutex<State>,
     inbox: Arc<Inbox<ClientEvent>>,
@@ -50,9 +52,10 @@ struct State {
     destroyed: bool,
 }
 
+/// What came of a request, as C gets it.
 struct Outcome {
     ticket: i64,
-    result: Result<Message>,
+    message: Result<*mut mdmsg_t>,
     more: bool,
 }
 
@@ -303,7 +306,7 @@ pub unsafe extern "C" fn mdcli_async_recv(
         *ticket = 0;
         let outcome = session.receive(wait_ms)?;
         *ticket = outcome.ticket;
-        outcome.result.map(message::give)
+        outcome.message
     })
 }
 
@@ -322,7 +325,7 @@ pub unsafe extern "C" fn mdcli_async_recv_part(
         (*ticket, *more) = (0, 0);
         let outcome = session.receive(wait_ms)?;
         (*ticket, *more) = (outcome.ticket, c_int::from(outcome.more));
-        outcome.result.map(message::give)
+        outcome.message
     })
 }
 
@@ -394,6 +397,7 @@ impl Session {
 
     /// # Safety
     /// The arguments of mdcli_async_send_with, as the header demands.
+    #[inline(always)]
     unsafe fn submit(
         &self,
         service: *const c_char,
@@ -402,7 +406,8 @@ impl Session {
         stream: bool,
     ) -> Result<i64> {
         // SAFETY: the caller's promise.
-        let (request, service) = unsafe { (message::take(request_p, "request_p")?, text(service, "service")?) };
+        let (service, request) = unsafe { (text(service, "service"), message::take(request_p, "request_p")?) };
+        let service = service?;
         let chosen = if options.is_null() { None } else { Some(options::chosen(options)?) };
         let mut state = self.locked()?;
         if state.destroyed {
@@ -427,6 +432,8 @@ impl Session {
         Ok(number)
     }
 
+    /// The next part of any outcome.
+    #[inline(always)]
     fn receive(&self, wait_ms: c_int) -> Result<Outcome> {
         let deadline = patience(wait_ms)?.map(|patience| Instant::now() + patience);
         let mut state = self.locked()?;
@@ -434,17 +441,14 @@ impl Session {
             if state.ready.is_empty() {
                 state.collect(&self.inbox);
             }
-            let outcome = state.next();
-            // The bell is hushed when the last outcome is taken, not with each: that would be two system calls for each.
+            let event = state.next();
+            // The bell is hushed when the last event is taken, not with each: that would be two system calls for each.
             if state.ready.is_empty() {
-                self.bell.hush();
-                // Something has come meanwhile, or whoever waits beside this thread is to learn that nothing will.
-                if !self.inbox.is_empty() || (state.pending.is_empty() && state.waiting > 0) {
-                    self.bell.ring();
-                }
+                self.hush(&state);
             }
-            if let Some(outcome) = outcome {
-                return Ok(outcome);
+            if let Some(event) = event {
+                drop(state);
+                return Ok(event.into());
             }
             if state.pending.is_empty() {
                 return Err(invalid("no request is outstanding"));
@@ -459,6 +463,27 @@ impl Session {
             }
         }
     }
+
+    /// All that had come is taken. Apart, as all that is not done with each event, so that what is done is short.
+    #[inline(never)]
+    fn hush(&self, state: &State) {
+        self.bell.hush();
+        // Something has come meanwhile, or whoever waits beside this thread is to learn that nothing will.
+        if !self.inbox.is_empty() || (state.pending.is_empty() && state.waiting > 0) {
+            self.bell.ring();
+        }
+    }
+}
+
+impl From<ClientEvent> for Outcome {
+    #[inline]
+    fn from(event: ClientEvent) -> Self {
+        let (message, more) = match event.part {
+            Part::Partial(part) => (Ok(message::give(part.into_message())), true),
+            Part::Done(result) => (result.map(message::give), false),
+        };
+        Outcome { ticket: event.token.cast_signed(), message, more }
+    }
 }
 
 #[cold]
@@ -468,6 +493,7 @@ fn failed_before() -> Error {
 
 impl State {
     /// Takes all that has come.
+    #[inline(never)]
     fn collect(&mut self, inbox: &Inbox<ClientEvent>) {
         // The memory goes from hand to hand: nothing is copied for this.
         let mut batch = Vec::from(std::mem::take(&mut self.ready));
@@ -475,15 +501,12 @@ impl State {
         self.ready = batch.into();
     }
 
-    fn next(&mut self) -> Option<Outcome> {
-        let ClientEvent { token, part } = self.ready.pop_front()?;
-        let (result, more) = match part {
-            Part::Partial(part) => (Ok(part.into_message()), true),
-            Part::Done(result) => (result, false),
-        };
-        if !more {
-            self.pending.remove(token);
+    #[inline]
+    fn next(&mut self) -> Option<ClientEvent> {
+        let first = self.ready.front()?;
+        if let Part::Done(_) = first.part {
+            self.pending.remove(first.token);
         }
-        Some(Outcome { ticket: token.cast_signed(), result, more })
+        self.ready.pop_front()
     }
 }

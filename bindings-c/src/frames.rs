@@ -70,26 +70,19 @@ impl From<Bytes> for Frames {
     }
 }
 
-impl From<Message> for Frames {
-    #[inline]
-    fn from(message: Message) -> Self {
-        match message.into_single() {
-            Ok(frame) => frame.into(),
-            Err(message) => {
-                let mut frames = Frames::default();
-                message.into_iter().for_each(|frame| frames.push_back(frame));
-                frames
-            }
-        }
+impl From<Vec<Bytes>> for Frames {
+    fn from(frames: Vec<Bytes>) -> Self {
+        let mut rest = VecDeque::from(frames);
+        Frames { first: rest.pop_front(), rest: (!rest.is_empty()).then(|| Box::new(rest)) }
     }
 }
 
 impl From<Frames> for Message {
     #[inline]
     fn from(frames: Frames) -> Self {
-        match (frames.first, frames.rest) {
-            (Some(frame), None) => Message::from(frame),
-            (first, rest) => first.into_iter().chain(rest.into_iter().flat_map(|rest| *rest)).collect(),
+        match frames.rest {
+            None => frames.first.map_or_else(Message::new, Message::from),
+            Some(rest) => frames.first.into_iter().chain(*rest).collect(),
         }
     }
 }

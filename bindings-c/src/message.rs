@@ -45,7 +45,7 @@ impl Handle for Body {
 
 /// A new handle of `message`'s frames.
 pub(crate) fn give(message: Message) -> *mut mdmsg_t {
-    places::insert(Body::from(message))
+    places::insert(message)
 }
 
 /// The message that `place` holds, taken out of it: the handle is gone and `place` is NULL afterwards.
@@ -56,9 +56,9 @@ pub(crate) unsafe fn take(message: *mut *mut mdmsg_t, argument: &str) -> Result<
     // SAFETY: the caller's promise.
     let place = unsafe { place(message, argument) }?;
     // Refused before it is taken: a message that another thread is reading stays whole.
-    let body = places::hold(*place)?.take();
+    let mut held = places::hold(*place)?;
     *place = std::ptr::null_mut();
-    Ok(body.into())
+    Ok(held.take().into())
 }
 
 /// The same for a message that need not be there: NULL in `place` gives `None`.
@@ -87,8 +87,7 @@ pub extern "C" fn mdmsg_new() -> *mut mdmsg_t {
 pub unsafe extern "C" fn mdmsg_new_mem(data: *const c_void, size: usize) -> *mut mdmsg_t {
     guard(|| {
         // SAFETY: memory of that size, as the header demands.
-        let frame = Bytes::copy_from_slice(unsafe { bytes(data, size) }?);
-        Ok(places::insert(Body { list: frame.into(), ..Body::default() }))
+        Ok(places::insert(Bytes::copy_from_slice(unsafe { bytes(data, size) }?)))
     })
 }
 
@@ -189,7 +188,7 @@ pub unsafe extern "C" fn mdmsg_append(this: *mut mdmsg_t, frames_p: *mut *mut md
     guard_message(this, |message| {
         // SAFETY: a place for a handle or NULL, as the header demands.
         let more = unsafe { take_other(this, frames_p) }?;
-        message.list.append(more.into());
+        message.list.append(more);
         Ok(0)
     })
 }
@@ -202,7 +201,7 @@ pub unsafe extern "C" fn mdmsg_prepend(this: *mut mdmsg_t, frames_p: *mut *mut m
     guard_message(this, |message| {
         // SAFETY: a place for a handle or NULL, as the header demands.
         let more = unsafe { take_other(this, frames_p) }?;
-        let rest = std::mem::replace(&mut message.list, more.into());
+        let rest = std::mem::replace(&mut message.list, more);
         message.list.append(rest);
         Ok(0)
     })
@@ -307,7 +306,7 @@ pub unsafe extern "C" fn mdmsg_wrap(this: *mut mdmsg_t, address_p: *mut *mut mdm
         // SAFETY: a place for a handle or NULL, as the header demands.
         let address = unsafe { take_other(this, address_p) }?;
         message.list.push_front(Bytes::new());
-        let rest = std::mem::replace(&mut message.list, address.into());
+        let rest = std::mem::replace(&mut message.list, address);
         message.list.append(rest);
         Ok(0)
     })
@@ -415,12 +414,23 @@ pub extern "C" fn mdmsg_print(this: *mut mdmsg_t) {
     });
 }
 
+impl From<Bytes> for Body {
+    #[inline]
+    fn from(frame: Bytes) -> Self {
+        Body { list: frame.into(), ..Body::default() }
+    }
+}
+
 impl From<Message> for Body {
     #[inline]
-    fn from(message: Message) -> Self {
+    fn from(mut message: Message) -> Self {
         let properties = message.properties();
         let beside = (!properties.is_empty()).then(|| Box::new(Beside::from(properties)));
-        Body { list: message.into(), cursor: 0, beside }
+        // Taken out where it is, and so in one piece: what is moved in parts has to be written before it is read as a whole.
+        if let Some(frame) = message.single_mut() {
+            return Body { list: std::mem::take(frame).into(), cursor: 0, beside };
+        }
+        Body { list: message.into_frames().into(), cursor: 0, beside }
     }
 }
 
@@ -500,15 +510,17 @@ unsafe fn text_bytes<'a>(string: *const c_char) -> Result<&'a [u8]> {
     Ok(unsafe { std::ffi::CStr::from_ptr(string) }.to_bytes())
 }
 
-/// As [`take`], for a message that is to become part of `this`.
+/// The frames of a message that is to become part of `this`; otherwise as [`take`].
 ///
 /// # Safety
 /// As [`take`].
-unsafe fn take_other(this: *mut mdmsg_t, other: *mut *mut mdmsg_t) -> Result<Message> {
+unsafe fn take_other(this: *mut mdmsg_t, other: *mut *mut mdmsg_t) -> Result<Frames> {
     // SAFETY: the caller's promise.
-    if *unsafe { place(other, "the other message") }? == this {
+    let place = unsafe { place(other, "the other message") }?;
+    if *place == this {
         return Err(invalid("a message cannot be put into itself"));
     }
-    // SAFETY: the caller's promise.
-    unsafe { take(other, "the other message") }
+    let mut held = places::hold(*place)?;
+    *place = std::ptr::null_mut();
+    Ok(held.take().list)
 }

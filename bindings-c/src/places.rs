@@ -7,11 +7,11 @@
 
 mod place;
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use majordomo::Result;
+use majordomo::{Error, Result};
 
 pub(crate) use self::place::Held;
 use self::place::{Place, Refusal, place_of};
@@ -31,7 +31,7 @@ static CHUNKS: [OnceLock<Box<[Place]>>; CHUNK_COUNT] = [const { OnceLock::new() 
 
 /// Empty places for all threads.
 pub(crate) struct Common {
-    empty: Vec<usize>,
+    empty: Vec<&'static Place>,
     /// How many places there are.
     made: usize,
 }
@@ -40,21 +40,21 @@ static COMMON: Mutex<Common> = Mutex::new(Common { empty: Vec::new(), made: 0 })
 
 /// The empty places of one thread.
 struct Stock {
-    places: [usize; STOCK],
-    count: usize,
+    places: [Cell<Option<&'static Place>>; STOCK],
+    count: Cell<usize>,
 }
 
 thread_local! {
-    static OWN: RefCell<Stock> = const { RefCell::new(Stock { places: [0; STOCK], count: 0 }) };
+    static OWN: Stock = const { Stock { places: [const { Cell::new(None) }; STOCK], count: Cell::new(0) } };
 }
 
-/// A handle of `body`.
-pub(crate) fn insert(body: Body) -> *mut mdmsg_t {
+/// A handle of `body`, which is made where it stays.
+#[inline(always)]
+pub(crate) fn insert(body: impl Into<Body>) -> *mut mdmsg_t {
     // A thread that is being torn down has no stock any more.
-    let at = OWN.try_with(|own| own.borrow_mut().take()).unwrap_or_else(|_| common().take());
-    let Some(place) = find(at) else { out_of_places() };
+    let place = OWN.try_with(Stock::take).unwrap_or_else(|_| common().take());
     // SAFETY: it was in a stock.
-    let token = unsafe { place.fill(Body::TAG, body) };
+    let token = unsafe { place.fill(Body::TAG, body.into()) };
     std::ptr::without_provenance_mut(token)
 }
 
@@ -62,13 +62,19 @@ pub(crate) fn insert(body: Body) -> *mut mdmsg_t {
 ///
 /// # Errors
 /// `InvalidArgument` for what is no message's handle, `Closed` for one that is gone, `Busy` while another thread has it.
+#[inline]
 pub(crate) fn hold(message: *mut mdmsg_t) -> Result<Held> {
     let token = registry::check::<Body>(message)?;
     let place = find(place_of(token)).ok_or_else(registry::destroyed::<Body>)?;
-    place.hold(token).map_err(|refusal| match refusal {
+    place.hold(token).map_err(refused)
+}
+
+#[cold]
+fn refused(refusal: Refusal) -> Error {
+    match refusal {
         Refusal::Busy => registry::busy::<Body>(),
         Refusal::Gone => registry::destroyed::<Body>(),
-    })
+    }
 }
 
 /// Whether this is the token of a message.
@@ -89,58 +95,79 @@ pub(crate) fn common() -> MutexGuard<'static, Common> {
 }
 
 impl Common {
-    fn take(&mut self) -> usize {
-        if let Some(at) = self.empty.pop() {
-            return at;
+    fn take(&mut self) -> &'static Place {
+        if let Some(place) = self.empty.pop() {
+            return place;
         }
         let at = self.made;
         let Some(chunk) = CHUNKS.get(at >> CHUNK_BITS) else { out_of_places() };
-        chunk.get_or_init(|| {
+        let chunk = chunk.get_or_init(|| {
             registry::notice_forks();
             (at..at + CHUNK).map(Place::new).collect()
         });
         self.made += 1;
-        at
+        &chunk[at & (CHUNK - 1)]
     }
 }
 
 impl Stock {
-    fn take(&mut self) -> usize {
-        if self.count == 0 {
-            let mut common = common();
-            while self.count < STOCK / 2 {
-                self.places[self.count] = common.take();
-                self.count += 1;
-            }
-        }
-        self.count -= 1;
-        self.places[self.count]
+    #[inline]
+    fn take(&self) -> &'static Place {
+        self.pop().unwrap_or_else(|| self.fetch())
     }
 
-    fn put(&mut self, at: usize) {
-        if self.count == STOCK {
-            self.count = STOCK / 2;
-            common().empty.extend_from_slice(&self.places[self.count..]);
+    #[inline]
+    fn put(&self, place: &'static Place) {
+        let count = self.count.get();
+        match self.places.get(count) {
+            Some(room) => {
+                room.set(Some(place));
+                self.count.set(count + 1);
+            }
+            None => self.share(place),
         }
-        self.places[self.count] = at;
-        self.count += 1;
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<&'static Place> {
+        let last = self.count.get().checked_sub(1)?;
+        self.count.set(last);
+        self.places.get(last)?.get()
+    }
+
+    /// A place out of the stock for all, and some more for later, for which there is room: nothing is here any more.
+    #[cold]
+    fn fetch(&self) -> &'static Place {
+        let mut common = common();
+        (1..STOCK / 2).for_each(|_| self.put(common.take()));
+        common.take()
+    }
+
+    /// Others get this place, and half of those here.
+    #[cold]
+    fn share(&self, place: &'static Place) {
+        let mut common = common();
+        common.empty.push(place);
+        common.empty.extend(std::iter::from_fn(|| self.pop()).take(STOCK / 2));
     }
 }
 
 impl Drop for Stock {
     fn drop(&mut self) {
-        common().empty.extend_from_slice(&self.places[..self.count]);
+        common().empty.extend(std::iter::from_fn(|| self.pop()));
     }
 }
 
 /// A place is empty again.
-fn give_back(at: usize) {
-    let kept = OWN.try_with(|own| own.borrow_mut().put(at));
+#[inline]
+fn give_back(place: &'static Place) {
+    let kept = OWN.try_with(|own| own.put(place));
     if kept.is_err() {
-        common().empty.push(at);
+        common().empty.push(place);
     }
 }
 
+#[inline]
 fn find(at: usize) -> Option<&'static Place> {
     CHUNKS.get(at >> CHUNK_BITS)?.get()?.get(at & (CHUNK - 1))
 }
@@ -163,7 +190,7 @@ mod tests {
     use super::*;
 
     fn give(text: String) -> usize {
-        insert(Message::from(text).into()).addr()
+        insert(Message::from(text)).addr()
     }
 
     fn held(token: usize) -> Result<Held> {
@@ -171,7 +198,7 @@ mod tests {
     }
 
     fn take(token: usize) -> Result<Message> {
-        let held = held(token)?;
+        let mut held = held(token)?;
         // Others come meanwhile.
         thread::yield_now();
         Ok(Message::from(held.take()))

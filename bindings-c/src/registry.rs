@@ -55,7 +55,7 @@ pub(crate) fn insert<H: Handle>(object: H) -> *mut H::Opaque {
 }
 
 /// The object of a handle.
-#[inline]
+#[inline(always)]
 pub(crate) fn get<H: Handle>(handle: *mut H::Opaque) -> Result<Held<H>> {
     let token = check::<H>(handle)?;
     let entered = slots::enter(token).ok_or_else(destroyed::<H>)?;
@@ -101,13 +101,11 @@ pub(crate) fn live() -> usize {
 }
 
 /// Locks what belongs to a handle for one call; `Busy` where another thread has it.
+#[inline]
 pub(crate) fn exclusive<'a, H: Handle, T>(state: &'a Mutex<T>) -> Result<MutexGuard<'a, T>> {
     state.try_lock().map_err(|refused| match refused {
         TryLockError::WouldBlock => busy::<H>(),
-        TryLockError::Poisoned(_) => Error::new(
-            ErrorKind::Internal,
-            format!("an earlier call on this {} failed inside the library; destroy it", name::<H>()),
-        ),
+        TryLockError::Poisoned(_) => broken::<H>(),
     })
 }
 
@@ -138,6 +136,12 @@ fn mistaken(token: usize, wanted: &str) -> Error {
 #[cold]
 pub(crate) fn busy<H: Handle>() -> Error {
     Error::new(ErrorKind::Busy, format!("this {} is in use by another thread", name::<H>()))
+}
+
+#[cold]
+fn broken<H: Handle>() -> Error {
+    let context = format!("an earlier call on this {} failed inside the library; destroy it", name::<H>());
+    Error::new(ErrorKind::Internal, context)
 }
 
 #[cold]

@@ -1,6 +1,7 @@
 //! `mdreq_t`: a request that a worker has in hand, and the only way to answer it.
 
 use std::ffi::{CString, c_char, c_int};
+use std::sync::OnceLock;
 
 use majordomo::{Request, Result, ServiceError};
 
@@ -17,7 +18,8 @@ pub struct mdreq_t {
 
 pub(crate) struct InHand {
     request: Request,
-    service: CString,
+    /// The service's name for C, once it has asked for it.
+    service: OnceLock<CString>,
 }
 
 impl Handle for InHand {
@@ -27,8 +29,7 @@ impl Handle for InHand {
 
 /// A new handle of `request`.
 pub(crate) fn give(request: Request) -> *mut mdreq_t {
-    let service = c_string(request.service());
-    registry::insert(InHand { request, service })
+    registry::insert(InHand { request, service: OnceLock::new() })
 }
 
 /// Destroys *self_p and sets it to NULL. A request without an answer fails for its client. Ownership: takes *self_p. Does
@@ -56,7 +57,7 @@ pub extern "C" fn mdreq_body(this: *mut mdreq_t) -> *mut mdmsg_t {
 /// valid until mdreq_destroy.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdreq_service(this: *mut mdreq_t) -> *const c_char {
-    guard_on(this, |in_hand: &InHand| Ok(in_hand.service.as_ptr()))
+    guard_on(this, |in_hand: &InHand| Ok(in_hand.service.get_or_init(|| c_string(in_hand.request.service())).as_ptr()))
 }
 
 /// Answers with *reply_p. Result: 0, also when the connection was lost meanwhile and another worker has the request; -1 on

@@ -47,7 +47,7 @@ pub(crate) fn insert(tag: usize, object: Object) -> usize {
     let at = lock(list).take(list);
     let Some(slot) = find(at) else { out_of_slots() };
     // SAFETY: it was in a list of free ones.
-    unsafe { slot.fill(at, tag, object) }
+    unsafe { slot.fill(tag, object) }
 }
 
 /// Enters the handle of this token; `None` where there is none, or none any more.
@@ -84,7 +84,8 @@ impl Free {
         }
         let at = place(list, self.made);
         let Some(chunk) = CHUNKS.get(at >> CHUNK_BITS) else { out_of_slots() };
-        chunk.get_or_init(|| std::iter::repeat_with(Slot::new).take(CHUNK).collect());
+        let first = at & !(CHUNK - 1);
+        chunk.get_or_init(|| (first..first + CHUNK).map(Slot::new).collect());
         self.made += 1;
         at
     }
@@ -105,6 +106,7 @@ fn place(list: usize, count: usize) -> usize {
     count * LISTS + list
 }
 
+#[inline]
 fn find(at: usize) -> Option<&'static Slot> {
     CHUNKS.get(at >> CHUNK_BITS)?.get()?.get(at & (CHUNK - 1))
 }

@@ -341,6 +341,7 @@ pub extern "C" fn mdwrk_errno(this: *mut mdwrk_t) -> c_int {
 }
 
 impl Session {
+    #[inline]
     fn exclusive(&self) -> Result<MutexGuard<'_, State>> {
         registry::exclusive::<Session, _>(&self.state)
     }
@@ -374,10 +375,16 @@ impl Session {
     }
 
     /// The worker, made if there is none.
+    #[inline]
     fn registered<'a>(&self, worker: &'a mut Option<Arc<Worker>>, options: &WorkerOptions) -> Result<&'a Worker> {
-        if let Some(present) = worker {
-            return Ok(present);
+        match worker {
+            Some(present) => Ok(present),
+            none => self.register(none, options),
         }
+    }
+
+    #[cold]
+    fn register<'a>(&self, worker: &'a mut Option<Arc<Worker>>, options: &WorkerOptions) -> Result<&'a Worker> {
         let made = Arc::new(Worker::with_options(options.clone())?);
         if !self.closer.hold(&made) {
             return Err(Error::new(ErrorKind::Closed, "this mdwrk_t has been drained or destroyed"));

@@ -24,6 +24,8 @@ pub struct mdwrk_async_t {
     _opaque: [u8; 0],
 }
 
+/// In cache lines of its own: beside it in memory is the inbox, which the I/O thread writes to with each of the requests.
+#[repr(align(64))]
 pub(crate) struct Session {
     state: Mutex<State>,
     inbox: Arc<Inbox<WorkerEvent>>,

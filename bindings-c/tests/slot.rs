@@ -57,7 +57,7 @@ struct Table {
 
 loom::lazy_static! {
     static ref TABLE: Table =
-        Table { slot: Slot::new(), free: Mutex::new(true), freed: Condvar::new(), meeting: AtomicUsize::new(0) };
+        Table { slot: Slot::new(AT), free: Mutex::new(true), freed: Condvar::new(), meeting: AtomicUsize::new(0) };
 }
 
 fn give_back(at: usize) {
@@ -80,7 +80,7 @@ fn insert(number: usize, ended: &Arc<Count>) -> usize {
     drop(free);
     let object = Object { number, lives: UnsafeCell::new(true), ended: Arc::clone(ended) };
     // SAFETY: it was free.
-    let token = unsafe { TABLE.slot.fill(AT, TAG, object) };
+    let token = unsafe { TABLE.slot.fill(TAG, object) };
     assert_eq!(place_of(token), AT);
     TABLE.meeting.fetch_add(1, Ordering::Relaxed);
     token

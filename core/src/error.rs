@@ -132,33 +132,38 @@ impl fmt::Display for ServiceError {
 impl std::error::Error for ServiceError {}
 
 /// A failure: its kind, and a sentence with what a person needs to act on it.
+///
+/// It is one pointer: whatever can fail hands its result on, and nearly always that is no failure.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{context}")]
-pub struct Error {
+#[error("{}", .0.context)]
+pub struct Error(Box<Failure>);
+
+#[derive(Clone, Debug)]
+struct Failure {
     kind: ErrorKind,
     context: String,
-    service: Option<Box<ServiceError>>,
+    service: Option<ServiceError>,
 }
 
 impl Error {
     /// A failure of `kind`, told in the sentence `context`.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Error { kind, context: context.into(), service: None }
+        Error(Box::new(Failure { kind, context: context.into(), service: None }))
     }
 
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// Whether the same request may succeed when it is sent again: what the service said, or what the kind says.
     pub fn is_retryable(&self) -> bool {
-        self.service.as_ref().map_or(self.kind.is_retryable(), |service| service.retryable)
+        self.service_error().map_or(self.kind().is_retryable(), |service| service.retryable)
     }
 
     /// The service's own code and text, where the kind is [`ErrorKind::ServiceError`].
     pub fn service_error(&self) -> Option<&ServiceError> {
-        self.service.as_deref()
+        self.0.service.as_ref()
     }
 
     pub(crate) fn invalid(context: impl Into<String>) -> Self {
@@ -172,11 +177,8 @@ impl Error {
 
 impl From<ServiceError> for Error {
     fn from(failure: ServiceError) -> Self {
-        Error {
-            kind: ErrorKind::ServiceError,
-            context: format!("the service failed: {failure}"),
-            service: Some(Box::new(failure)),
-        }
+        let context = format!("the service failed: {failure}");
+        Error(Box::new(Failure { kind: ErrorKind::ServiceError, context, service: Some(failure) }))
     }
 }
 
@@ -193,6 +195,12 @@ mod tests {
             assert!(!kind.description().is_empty());
         }
         assert_eq!(ErrorKind::from_number(0), None);
+    }
+
+    #[test]
+    fn a_result_is_as_small_as_what_is_in_it() {
+        assert_eq!(size_of::<Result<()>>(), size_of::<usize>());
+        assert_eq!(size_of::<Result<&str>>(), size_of::<&str>());
     }
 
     #[test]

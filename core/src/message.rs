@@ -150,15 +150,12 @@ impl Message {
         }
     }
 
-    /// The frame of a message that has just one, without its properties; any other message as it was.
-    ///
-    /// # Errors
-    /// The message, if it has no frame or several.
+    /// The frame of a message that has just one, to be changed or taken out.
     #[inline]
-    pub fn into_single(self) -> Result<Bytes, Message> {
-        match self.frames {
-            List::One(frame) => Ok(frame),
-            List::Many(_) => Err(self),
+    pub fn single_mut(&mut self) -> Option<&mut Bytes> {
+        match &mut self.frames {
+            List::One(frame) => Some(frame),
+            List::Many(_) => None,
         }
     }
 
@@ -300,7 +297,7 @@ mod tests {
                 assert_eq!(message.apart(), message);
                 assert_eq!(message.clone().into_frames(), frames);
                 assert!(message.clone().into_iter().eq(frames.clone()));
-                assert_eq!(message.into_single().is_ok(), is_one);
+                assert_eq!(message.clone().single_mut().is_some(), is_one);
             }
         }
     }

@@ -29,6 +29,7 @@ unsafe impl Sync for Place {}
 /// A message that a call has to itself.
 pub(crate) struct Held {
     place: &'static Place,
+    /// What the place's word is after the call: the token, without its tag once the message is taken.
     token: usize,
 }
 
@@ -49,6 +50,7 @@ impl Place {
     ///
     /// # Safety
     /// Whoever calls this has taken the place out of a stock.
+    #[inline]
     pub(super) unsafe fn fill(&self, tag: usize, body: Body) -> usize {
         // SAFETY: nobody else uses the place, no token leads to it, and what is in it holds nothing.
         unsafe { self.body.get().write(body) };
@@ -79,17 +81,11 @@ impl Place {
 }
 
 impl Held {
-    /// Takes the message out of its place; the handle is gone.
-    #[inline]
-    pub(crate) fn take(mut self) -> Body {
-        let body = std::mem::take(&mut *self);
-        self.place.word.store(self.token & !TAG_MASK, Ordering::Release);
-        // A place whose numbers are used up stays empty.
-        if self.token < usize::MAX - USE {
-            give_back(place_of(self.token));
-        }
-        std::mem::forget(self);
-        body
+    /// Takes the message out of its place. With the end of this call the handle is gone.
+    #[inline(always)]
+    pub(crate) fn take(&mut self) -> Body {
+        self.token &= !TAG_MASK;
+        std::mem::take(&mut **self)
     }
 }
 
@@ -115,10 +111,15 @@ impl Drop for Held {
     #[inline]
     fn drop(&mut self) {
         self.place.word.store(self.token, Ordering::Release);
+        // A place whose numbers are used up stays empty.
+        if self.token & TAG_MASK == 0 && self.token < usize::MAX - USE {
+            give_back(self.place);
+        }
     }
 }
 
 /// The place that a token names.
+#[inline]
 pub(super) fn place_of(token: usize) -> usize {
     (token >> TAG_BITS) & ((1 << PLACE_BITS) - 1)
 }

@@ -29,6 +29,8 @@ const _: () = assert!(TAG_BITS + PLACE_BITS <= u64::BITS - USE_BITS, "a token ha
 #[repr(align(64))]
 pub(super) struct Slot {
     word: AtomicU64,
+    /// Its place in the table.
+    at: usize,
     object: UnsafeCell<Option<Object>>,
 }
 
@@ -39,26 +41,25 @@ unsafe impl Sync for Slot {}
 /// A call that is in a handle: the object stays as long.
 pub(crate) struct Entered {
     slot: &'static Slot,
-    at: usize,
 }
 
 impl Slot {
-    pub(super) fn new() -> Self {
-        Slot { word: AtomicU64::new(0), object: UnsafeCell::new(None) }
+    pub(super) fn new(at: usize) -> Self {
+        Slot { word: AtomicU64::new(0), at, object: UnsafeCell::new(None) }
     }
 
-    /// A token for the object, which this slot holds at its place `at`.
+    /// A token for the object, which this slot holds.
     ///
     /// # Safety
     /// Whoever calls this has taken the slot out of a list of free ones.
-    pub(super) unsafe fn fill(&self, at: usize, tag: usize, object: Object) -> usize {
+    pub(super) unsafe fn fill(&self, tag: usize, object: Object) -> usize {
         // SAFETY: the slot was free: it has no object, and nobody looks for one before it is LIVE.
         unsafe { *self.object.get() = Some(object) };
         let tag = tag as u64 & TAG_MASK;
         // Added, because somebody may be in by mistake.
         let before = self.word.fetch_add(USE | (tag << KEY_SHIFT) | LIVE, Ordering::Release);
         let used = (before & !(USE - 1)) + USE;
-        (used | ((at as u64) << TAG_BITS) | tag) as usize
+        (used | ((self.at as u64) << TAG_BITS) | tag) as usize
     }
 
     /// Enters the handle of this token, whose place is this; `None` where there is none, or none any more.
@@ -66,7 +67,7 @@ impl Slot {
     pub(super) fn enter(&'static self, token: usize) -> Option<Entered> {
         // Counted first: from here on what is LIVE stays.
         let before = self.word.fetch_add(1, Ordering::Acquire);
-        let entered = Entered { slot: self, at: place_of(token) };
+        let entered = Entered { slot: self };
         is_of(before, token).then_some(entered)
     }
 
@@ -74,7 +75,7 @@ impl Slot {
     pub(super) fn retire(&'static self, token: usize) -> Option<Entered> {
         let last = |word: u64| is_of(word, token).then_some((word ^ LIVE ^ ENDING) + 1);
         self.word.fetch_update(Ordering::Acquire, Ordering::Relaxed, last).ok()?;
-        Some(Entered { slot: self, at: place_of(token) })
+        Some(Entered { slot: self })
     }
 
     /// Whether this is the token of its handle, in use.
@@ -124,7 +125,7 @@ impl Entered {
         let object = unsafe { (*self.slot.object.get()).take() };
         // A slot whose uses are used up stays empty.
         if empty < !(USE - 1) {
-            give_back(self.at);
+            give_back(self.slot.at);
         }
         drop(object);
     }

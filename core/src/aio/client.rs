@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -177,7 +178,8 @@ impl Client {
     fn submit_to(&self, to: To, service: &str, body: Message, options: &RequestOptions) -> Ticket {
         let queue = self.core.queue();
         let id = match self.core.begin(service, body, options, to) {
-            Ok(id) => Some(id),
+            // They count from 1.
+            Ok(id) => NonZeroU64::new(id),
             Err((to, error)) => {
                 let caller = Caller::new(to);
                 if queue.origin().is_here() {
@@ -189,7 +191,7 @@ impl Client {
                 None
             }
         };
-        Ticket { queue: queue.clone(), client: self.core.id, id }
+        Ticket { core: Arc::downgrade(&self.core), id }
     }
 }
 
@@ -399,20 +401,22 @@ impl fmt::Debug for Parts {
     }
 }
 
-/// A submitted request. Dropping the ticket changes nothing.
+/// A submitted request. Dropping the ticket changes nothing, and a client closes whether there are tickets or not.
+///
+/// Two words, which are handed over in registers.
 #[derive(Clone)]
 pub struct Ticket {
-    queue: Arc<Queue>,
-    client: u64,
+    core: Weak<Core>,
     /// `None` where the request was refused at once.
-    id: Option<u64>,
+    id: Option<NonZeroU64>,
 }
 
 impl Ticket {
     /// Gives the request up: it ends with `Cancelled`, unless it has ended already.
     pub fn cancel(&self) {
-        if let Some(id) = self.id {
-            self.queue.push(Command::Cancel { client: self.client, id });
+        // What the client has asked ends with it.
+        if let (Some(core), Some(id)) = (self.core.upgrade(), self.id) {
+            core.queue().push(Command::Cancel { client: core.id, id: id.get() });
         }
     }
 }
