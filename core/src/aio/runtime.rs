@@ -71,7 +71,7 @@ impl Drop for Lifetime {
 
 /// Commands on their way to the I/O thread. It takes all that are there at once, and is woken once for them.
 ///
-/// Aligned so that the count of its references, which tickets change, is in a cache line of its own.
+/// Aligned so that what all threads write here is in no cache line of what lies beside it.
 #[repr(align(64))]
 pub(super) struct Queue {
     origin: Origin,
