@@ -388,3 +388,21 @@ fn join<F: Frame, const N: usize>(fixed: &[&'static [u8]], head: [F; N], body: i
     frames.extend(body);
     frames
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_always_there_are_headers_empty_frames_and_single_bytes() {
+        for byte in 0..=u8::MAX {
+            assert_eq!(always_there(&[byte]), Some(&[byte][..]));
+        }
+        for header in HEADERS.into_iter().chain([&b""[..]]) {
+            assert_eq!(always_there(&header.to_vec()), Some(header));
+        }
+        for other in [&b"MDPC03"[..], b"MDPC0", b"MDPC011", b"\x01\x01"] {
+            assert_eq!(always_there(other), None);
+        }
+    }
+}
