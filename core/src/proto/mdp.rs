@@ -399,7 +399,7 @@ mod tests {
             assert_eq!(always_there(&[byte]), Some(&[byte][..]));
         }
         for header in HEADERS.into_iter().chain([&b""[..]]) {
-            assert_eq!(always_there(&header.to_vec()), Some(header));
+            assert_eq!(always_there(header), Some(header));
         }
         for other in [&b"MDPC03"[..], b"MDPC0", b"MDPC011", b"\x01\x01"] {
             assert_eq!(always_there(other), None);

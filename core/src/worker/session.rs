@@ -202,19 +202,18 @@ impl Session {
 
     /// Reads what came, then does what is due, then sends. The caller has looked at the clock.
     pub(super) fn pump(&mut self) -> Result<()> {
-        let mut is_done = false;
         for _ in 0..BATCH {
-            is_done = self.read()?;
             // Once there is a request it is the handler's turn; what else came can wait for the beater.
-            if !is_done || self.request.is_some() {
+            if !self.read()? || self.request.is_some() {
                 break;
             }
         }
-        if self.machine_due.is_some_and(|due| due <= self.now) {
+        let is_due = self.machine_due.is_some_and(|due| due <= self.now);
+        if is_due {
             self.machine.handle_timeout(self.now);
-            is_done = false;
         }
-        if is_done { Ok(()) } else { self.run() }
+        // What was read has been seen to; what it could not send, and what was held back, may wait still.
+        if is_due || !self.unsent.is_empty() || self.machine.has_gathered() { self.run() } else { Ok(()) }
     }
 
     /// Waits for messages, for room where something is unsent, for the waker, or for what is due.
