@@ -100,6 +100,27 @@ fn a_blocking_worker_answers_parts_and_failures_and_holds_further_requests_ready
 }
 
 #[test]
+fn an_answer_that_was_held_back_for_company_goes_out_where_none_comes() {
+    let broker = broker();
+    let worker = Worker::with_options(options(&broker).prefetch(8)).unwrap();
+    let client = X1Client::new(broker.endpoint());
+    for number in (1..=12).step_by(3) {
+        (number..number + 3).for_each(|number| client.ask(number, "hi"));
+        // While nobody receives, the helper thread reads what came, a message at each of its looks.
+        thread::sleep(Duration::from_millis(300));
+        worker.recv().unwrap().reply("ok").unwrap();
+        let slow = worker.recv().unwrap();
+        // The next beat, which would take it along, is more than a second away.
+        let since = Instant::now();
+        assert_eq!(client.hear(), reply(number, "ok"));
+        assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+        slow.reply("ok").unwrap();
+        worker.recv().unwrap().reply("ok").unwrap();
+        assert_eq!([client.hear(), client.hear()], [1, 2].map(|next| reply(number + next, "ok")));
+    }
+}
+
+#[test]
 fn heartbeats_go_out_while_the_handler_computes() {
     let broker = RawBroker::new(Protocol::X1);
     let worker = Worker::with_options(worker_peers::options(&broker, Protocol::X1)).unwrap();

@@ -23,6 +23,8 @@ static INHERITABLE_ACCEPTED: AtomicUsize = AtomicUsize::new(0);
 thread_local! {
     /// Readings of the monotonic clock by this thread; the Rust library's are on other threads or outside the count.
     static MONOTONIC: Cell<usize> = const { Cell::new(0) };
+    /// Writes of this thread: among them those that wake another one.
+    static WRITES: Cell<usize> = const { Cell::new(0) };
 }
 
 #[test]
@@ -48,6 +50,21 @@ fn sockets_are_born_close_on_exec() {
     assert_eq!(INHERITABLE_SOCKETS.load(Ordering::SeqCst), 0);
     assert!(ACCEPTED.load(Ordering::SeqCst) >= 1);
     assert_eq!(INHERITABLE_ACCEPTED.load(Ordering::SeqCst), 0);
+}
+
+/// Each time that some messages have been read the sending side hears that it may go on, and is woken for it.
+#[test]
+fn a_message_is_told_of_once_and_not_with_each_frame_of_the_next() {
+    const FRAMES: usize = 1000;
+    let context = Context::new();
+    let (router, dealer) = (context.socket(ZMQ_ROUTER), context.socket(ZMQ_DEALER));
+    // The fewest that there can be: one message is half of them.
+    router.set_int(ZMQ_RCVHWM, 2).expect("an option");
+    connected_pair(&router, &dealer, "tcp://127.0.0.1:*");
+    dealer.send(&[&b"frame"[..]; FRAMES]);
+    let before = WRITES.get();
+    assert_eq!(router.receive().len(), 1 + FRAMES);
+    assert!(WRITES.get() - before <= 1, "{} writes", WRITES.get() - before);
 }
 
 // Each of these has the C library's name and signature and does what it does, by the system call it stands for.
@@ -98,4 +115,12 @@ unsafe extern "C" fn accept4(fd: c_int, peer: *mut sockaddr, length: *mut sockle
     }
     // SAFETY: the caller's arguments, passed on.
     unsafe { libc::syscall(libc::SYS_accept4, fd, peer, length, flags) as c_int }
+}
+
+// SAFETY: see above.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn write(descriptor: c_int, bytes: *const c_void, length: usize) -> isize {
+    WRITES.set(WRITES.get() + 1);
+    // SAFETY: the caller's arguments, passed on.
+    unsafe { libc::syscall(libc::SYS_write, descriptor, bytes, length) as isize }
 }

@@ -32,14 +32,17 @@ pub(super) struct Driver {
     machine: Machine<Frame>,
     shared: Arc<Shared>,
     poller: Poller,
+    /// When the present batch was begun. Reading, sending and timers go by it: none of them takes long.
+    now: Instant,
     /// The most requests that were held since memory was last given back.
     most_held: usize,
 }
 
 impl Driver {
     pub(super) fn new(options: &BrokerOptions, router: Router, shared: Arc<Shared>) -> Driver {
-        let machine = Machine::new(BrokerConfig::from(options), Instant::now(), seed());
-        Driver { router, machine, shared, poller: Poller::default(), most_held: 0 }
+        let now = Instant::now();
+        let machine = Machine::new(BrokerConfig::from(options), now, seed());
+        Driver { router, machine, shared, poller: Poller::default(), now, most_held: 0 }
     }
 
     /// Runs until it is told to stop, then closes the socket, and only then says how it ended.
@@ -69,9 +72,8 @@ impl Driver {
             batches += 1;
             if drained || batches >= BATCHES_BEFORE_TIMERS {
                 batches = 0;
-                let now = Instant::now();
-                if self.machine.poll_timeout().is_some_and(|due| due <= now) {
-                    self.machine.handle_timeout(now);
+                if self.machine.poll_timeout().is_some_and(|due| due <= self.now) {
+                    self.machine.handle_timeout(self.now);
                     self.transmit()?;
                 }
                 self.flush()?;
@@ -97,7 +99,8 @@ impl Driver {
 
     /// Reads a batch; whether nothing more is there.
     fn receive(&mut self) -> Result<bool> {
-        let now = Instant::now();
+        self.now = Instant::now();
+        let now = self.now;
         for number in 1..=BATCH {
             if number % LOOK == 0 && now.elapsed() > LONGEST_BATCH {
                 break;
@@ -165,7 +168,7 @@ impl Driver {
     }
 
     fn wait(&mut self) -> Result<()> {
-        let due = self.machine.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
+        let due = self.machine.poll_timeout().map(|due| due.saturating_duration_since(self.now));
         let timeout = due.into_iter().chain(self.router.retry_after()).min();
         let interests = [Interest::router(&self.router), Interest::waker(&self.shared.waker)];
         // A signal or the end of the time only means: look again.

@@ -50,6 +50,8 @@ pub(super) struct Connection {
     notices: Notices,
     /// When the last request ended.
     last_used: Instant,
+    /// The moment of the last look at the clock: close enough to now wherever nothing has waited in between.
+    now: Instant,
 }
 
 /// What leads the conversation.
@@ -83,6 +85,7 @@ impl Connection {
     /// # Errors
     /// `Internal` where the operating system gives no random bytes.
     pub(super) fn new(options: &ClientOptions) -> Result<Connection> {
+        let now = Instant::now();
         Ok(Connection {
             origin: Origin::here(),
             machine: machine(options, 0)?,
@@ -94,18 +97,20 @@ impl Connection {
             readable: false,
             poller: Poller::default(),
             notices: Notices::default(),
-            last_used: Instant::now(),
+            last_used: now,
+            now,
         })
     }
 
     /// Prepares for another request; whether that can be. What came for earlier ones answers nothing, and is dropped.
     pub(super) fn is_reusable(&mut self) -> bool {
+        self.look_at_clock();
         let Machine::Older(machine, _, _) = &mut self.machine else { return self.is_session_reusable() };
         if let Some(dealer) = &self.dealer {
             loop {
                 match dealer.try_recv() {
                     Ok(Received::Nothing) => return machine.is_idle(),
-                    Ok(Received::Message(frames)) => machine.handle_message(Instant::now(), frames),
+                    Ok(Received::Message(frames)) => machine.handle_message(self.now, frames),
                     Ok(Received::Disconnected) | Err(_) => break,
                 }
             }
@@ -119,7 +124,7 @@ impl Connection {
 
     /// Answers to earlier requests do no harm: they say what they answer. But after a while the connection may be gone.
     fn is_session_reusable(&mut self) -> bool {
-        if self.last_used.elapsed() >= SLICE.min(self.options.reconnect_min) {
+        if self.now.saturating_duration_since(self.last_used) >= SLICE.min(self.options.reconnect_min) {
             while self.receive().unwrap_or(false) {
                 // What is wanted done is done before the next message: it may be a fresh connection.
                 self.act();
@@ -128,7 +133,12 @@ impl Connection {
         true
     }
 
-    /// Starts a request.
+    /// The caller has gone on meanwhile.
+    pub(super) fn look_at_clock(&mut self) {
+        self.now = Instant::now();
+    }
+
+    /// Starts a request, on a connection that is fresh or was just found to be reusable.
     pub(super) fn start(
         &mut self,
         service: &str,
@@ -136,7 +146,7 @@ impl Connection {
         options: &RequestOptions,
         mode: ReplyMode,
     ) -> Result<()> {
-        let now = Instant::now();
+        let now = self.now;
         match &mut self.machine {
             Machine::Older(machine, _, _) => machine.start(now, service, body, options, mode),
             Machine::Session(session) => {
@@ -152,7 +162,7 @@ impl Connection {
 
     /// Drives the request until a part of its reply has come, or its end.
     pub(super) fn drive(&mut self, closing: &Closing, check: Check<'_>) -> Progress {
-        let mut last_check = Instant::now();
+        let mut last_check = self.now;
         loop {
             if let Some(progress) = self.act() {
                 return progress;
@@ -163,7 +173,14 @@ impl Connection {
             }
             let woken =
                 match self.exchange().and_then(|busy| if busy { Ok(None) } else { self.wait(closing).map(Some) }) {
-                    Ok(None) => continue,
+                    Ok(None) => {
+                        if let Some(progress) = self.act() {
+                            return progress;
+                        }
+                        // Where much comes, none of it waits.
+                        self.look_at_clock();
+                        continue;
+                    }
                     Ok(Some(woken)) => woken,
                     Err(error) => {
                         self.cancel(error);
@@ -172,9 +189,11 @@ impl Connection {
                 };
             let wake = if woken == Woken::Interrupted { Wake::Interrupted } else { Wake::Tick };
             // A stream of small parts must not keep the caller from being asked, nor ask it for each of them.
-            if wake == Wake::Interrupted || last_check.elapsed() >= SLICE / 2 {
-                last_check = Instant::now();
-                if check(wake) == ControlFlow::Break(()) {
+            if wake == Wake::Interrupted || self.now.saturating_duration_since(last_check) >= SLICE / 2 {
+                let answer = check(wake);
+                self.look_at_clock();
+                last_check = self.now;
+                if answer == ControlFlow::Break(()) {
                     self.cancel(Error::new(ErrorKind::Cancelled, "the call was interrupted"));
                 }
             }
@@ -183,8 +202,8 @@ impl Connection {
 
     fn cancel(&mut self, error: Error) {
         match &mut self.machine {
-            Machine::Session(session) => session.cancel(Instant::now(), self.number, error),
-            Machine::Older(machine, _, _) => machine.cancel(Instant::now(), error),
+            Machine::Session(session) => session.cancel(self.now, self.number, error),
+            Machine::Older(machine, _, _) => machine.cancel(self.now, error),
         }
     }
 
@@ -226,7 +245,7 @@ impl Connection {
             SessionOutput::Done { number, outcome } if number == self.number => {
                 // A CANCEL goes out before the caller goes on.
                 let _ = self.flush();
-                self.last_used = Instant::now();
+                self.last_used = self.now;
                 return Some(Progress::Done(outcome));
             }
             SessionOutput::Partial { .. } | SessionOutput::Done { .. } => {}
@@ -296,7 +315,7 @@ impl Connection {
     /// Asks a broker of an older protocol what was to be asked over MDPX.
     fn ask_older(&mut self, asked: Asked) -> Result<()> {
         let Machine::Older(machine, _, _) = &mut self.machine else { return Ok(()) };
-        let now = Instant::now();
+        let now = self.now;
         machine.start(now, &asked.terms.service, asked.body, &asked.terms.options, asked.mode)?;
         machine.count_wait(now.saturating_duration_since(asked.submitted));
         Ok(())
@@ -335,7 +354,7 @@ impl Connection {
         if self.readable && self.receive()? {
             return Ok(true);
         }
-        let now = Instant::now();
+        let now = self.now;
         if self.poll_timeout().is_some_and(|due| due <= now) {
             // What has arrived is looked at first: only what is missing after that is late.
             if self.receive()? {
@@ -362,8 +381,8 @@ impl Connection {
         }
         if self.unsent.len() < before {
             match &mut self.machine {
-                Machine::Session(session) => session.handle_sent(Instant::now()),
-                Machine::Older(machine, _, _) => machine.handle_sent(Instant::now()),
+                Machine::Session(session) => session.handle_sent(self.now),
+                Machine::Older(machine, _, _) => machine.handle_sent(self.now),
             }
         }
         Ok(())
@@ -372,7 +391,7 @@ impl Connection {
     /// Hands over one message; whether there was one.
     fn receive(&mut self) -> Result<bool> {
         let received = self.dealer.as_ref().map_or(Ok(Received::Nothing), Dealer::try_recv)?;
-        let now = Instant::now();
+        let now = self.now;
         match (received, &mut self.machine) {
             (Received::Nothing, _) => {
                 self.readable = false;
@@ -397,12 +416,19 @@ impl Connection {
     }
 
     fn wait(&mut self, closing: &Closing) -> Result<Woken> {
-        let due = self.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
+        let due = self.poll_timeout().map(|due| due.saturating_duration_since(self.now));
         let timeout = due.map_or(SLICE, |due| due.min(SLICE));
         let closes = Interest::waker(&closing.waker);
-        let Some(dealer) = &self.dealer else { return self.poller.poll(&[closes], Some(timeout)) };
-        let woken = self.poller.poll(&[Interest::dealer(dealer, !self.unsent.is_empty()), closes], Some(timeout))?;
-        self.readable = self.poller.readiness(0).readable;
+        let woken = match &self.dealer {
+            Some(dealer) => {
+                let woken =
+                    self.poller.poll(&[Interest::dealer(dealer, !self.unsent.is_empty()), closes], Some(timeout))?;
+                self.readable = self.poller.readiness(0).readable;
+                woken
+            }
+            None => self.poller.poll(&[closes], Some(timeout))?,
+        };
+        self.look_at_clock();
         Ok(woken)
     }
 }

@@ -28,6 +28,7 @@ impl<'a> Parts<'a> {
     /// The next part, or `None` behind the final one or an error. `check` is asked while it waits.
     pub fn next_with(&mut self, check: Check<'_>) -> Option<Result<Message>> {
         let connection = self.connection.as_mut()?;
+        connection.look_at_clock();
         match connection.drive(&self.client.closing, check) {
             Progress::Partial(part) => Some(Ok(part)),
             Progress::Done(outcome) => {

@@ -4,6 +4,7 @@
 //! a request that is given up takes its connection with it, and every further attempt starts on a fresh one. An answer
 //! can then never reach the wrong caller.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use crate::message::Message;
 use crate::options::{ClientOptions, RequestOptions, service_name};
 
 use super::failure;
-use super::mdp::{self, Part, ToBroker, Version};
+use super::mdp::{self, Part, Version};
 
 /// What of [`ClientOptions`] the machine needs.
 #[derive(Clone, Debug)]
@@ -82,6 +83,8 @@ pub struct Client {
     endpoint: usize,
     /// Whether a connection is open that no abandoned request has touched.
     open: bool,
+    /// Whom the last request asked. Most ask the same: the name is checked and copied once.
+    service: Bytes,
     call: Option<Call>,
     outputs: VecDeque<ClientOutput>,
     /// Messages that answered nothing.
@@ -91,7 +94,6 @@ pub struct Client {
 /// The request under way.
 #[derive(Debug)]
 struct Call {
-    service: String,
     body: Message,
     mode: ReplyMode,
     timeout: Duration,
@@ -119,7 +121,8 @@ struct Call {
 impl Client {
     /// A machine without a connection yet.
     pub fn new(config: ClientConfig) -> Self {
-        Client { config, endpoint: 0, open: false, call: None, outputs: VecDeque::new(), strays: 0 }
+        let (service, outputs) = (Bytes::new(), VecDeque::new());
+        Client { config, endpoint: 0, open: false, service, call: None, outputs, strays: 0 }
     }
 
     /// The configuration; changes apply from the next call on.
@@ -152,7 +155,11 @@ impl Client {
         if self.call.is_some() {
             return Err(Error::new(ErrorKind::Busy, "this connection carries another request"));
         }
-        check_terms(service, options)?;
+        options.validate()?;
+        if self.service.is_empty() || self.service != service {
+            service_name(service)?;
+            self.service = Bytes::copy_from_slice(service.as_bytes());
+        }
         check_body(self.config.max_message_bytes, &body)?;
         let timeout = options.timeout.unwrap_or(self.config.timeout);
         // These protocols cannot say how often a request may run, so a request of one attempt is sent once.
@@ -162,7 +169,6 @@ impl Client {
         let (limit, deadline_is_explicit) = call_limit(timeout, retries, explicit);
         let deadline = now + limit;
         self.call = Some(Call {
-            service: service.to_owned(),
             body,
             mode,
             timeout,
@@ -204,7 +210,7 @@ impl Client {
     pub fn handle_message(&mut self, now: Instant, frames: Vec<Bytes>) {
         let reply = mdp::read_to_client(self.config.version, frames).ok();
         let Some((call, reply)) =
-            self.call.as_mut().zip(reply).filter(|(call, reply)| call.sent && reply.service == call.service.as_bytes())
+            self.call.as_mut().zip(reply).filter(|(call, reply)| call.sent && reply.service == self.service)
         else {
             self.strays += 1;
             return;
@@ -223,7 +229,7 @@ impl Client {
                 if call.joined_cost > self.config.max_message_bytes {
                     let error = Error::new(
                         ErrorKind::TooLarge,
-                        format!("the parts of {:?}'s reply exceed max_message_bytes when joined", call.service),
+                        format!("the parts of {:?}'s reply exceed max_message_bytes when joined", text(&self.service)),
                     );
                     self.cancel(now, error);
                 }
@@ -284,11 +290,8 @@ impl Client {
 
     fn send(&mut self) {
         if let Some(call) = &self.call {
-            let frames = mdp::write_to_broker(ToBroker::Request {
-                version: self.config.version,
-                service: Bytes::copy_from_slice(call.service.as_bytes()),
-                body: call.body.frames().to_vec(),
-            });
+            let body = call.body.frames().iter().cloned();
+            let frames = mdp::request(self.config.version, self.service.clone(), body);
             self.outputs.push_back(ClientOutput::Send(frames));
         }
     }
@@ -306,7 +309,7 @@ impl Client {
             self.connect();
             self.send();
         } else {
-            let error = call.failure(what, &self.config.endpoints);
+            let error = call.failure(what, &text(&self.service), &self.config.endpoints);
             self.cancel(now, error);
         }
     }
@@ -355,8 +358,8 @@ impl Call {
         self.attempt_ends = self.deadline.min(now + self.timeout);
     }
 
-    fn failure(&self, what: &str, endpoints: &[String]) -> Error {
-        let (service, attempt, retries) = (&self.service, self.attempt, self.retries);
+    fn failure(&self, what: &str, service: &str, endpoints: &[String]) -> Error {
+        let (attempt, retries) = (self.attempt, self.retries);
         let brokers = endpoints.join(", ");
         if self.delivered {
             Error::new(ErrorKind::Timeout, format!("{what} after part of the reply of {service:?} had arrived"))
@@ -377,6 +380,11 @@ impl Call {
             )
         }
     }
+}
+
+/// A service's name in words.
+fn text(service: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(service)
 }
 
 #[cfg(test)]

@@ -16,6 +16,11 @@ pub trait Frame: AsRef<[u8]> + Clone {
     /// A frame with a copy of these bytes.
     fn copy_from(bytes: &[u8]) -> Self;
 
+    /// A frame of bytes that are always there: a copy only where it must be one.
+    fn from_static(bytes: &'static [u8]) -> Self {
+        Self::copy_from(bytes)
+    }
+
     /// Lets go of any larger buffer that the frame keeps alive: a frame that has to wait may have to be copied once.
     fn compact(&mut self);
 
@@ -26,6 +31,10 @@ pub trait Frame: AsRef<[u8]> + Clone {
 impl Frame for Bytes {
     fn copy_from(bytes: &[u8]) -> Self {
         Bytes::copy_from_slice(bytes)
+    }
+
+    fn from_static(bytes: &'static [u8]) -> Self {
+        Bytes::from_static(bytes)
     }
 
     fn compact(&mut self) {}

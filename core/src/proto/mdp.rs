@@ -1,5 +1,7 @@
 //! The frames of MDP/0.1 (RFC 7) and MDP/0.2 (RFC 18): one table per version, one vocabulary for both.
 
+use std::slice;
+
 use crate::options::MAX_SERVICE_NAME;
 
 use super::frame::Frame;
@@ -133,6 +135,33 @@ const CLIENT_01: &[u8] = b"MDPC01";
 const WORKER_01: &[u8] = b"MDPW01";
 const CLIENT_02: &[u8] = b"MDPC02";
 const WORKER_02: &[u8] = b"MDPW02";
+const HEADERS: [&[u8]; 4] = [CLIENT_01, WORKER_01, CLIENT_02, WORKER_02];
+
+/// Every byte by its number.
+static BYTES: [u8; 256] = {
+    let mut bytes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        bytes[byte] = byte as u8;
+        byte += 1;
+    }
+    bytes
+};
+
+/// A frame of one byte, such as a command.
+fn one(byte: u8) -> &'static [u8] {
+    slice::from_ref(&BYTES[usize::from(byte)])
+}
+
+/// The bytes of a frame as ones that are always there, if they are: those of headers, commands and empty frames are. So
+/// what most frames of a message consist of takes no memory.
+pub(crate) fn always_there(bytes: &[u8]) -> Option<&'static [u8]> {
+    match *bytes {
+        [] => Some(&[]),
+        [byte] => Some(one(byte)),
+        _ => HEADERS.into_iter().find(|header| *header == bytes),
+    }
+}
 
 /// The command bytes of a worker's conversation in one version. Each version has its own: they share no arithmetic.
 struct WorkerCommands {
@@ -191,15 +220,17 @@ pub fn read_to_broker<F: Frame>(frames: Vec<F>) -> Result<ToBroker<F>, Malformed
 }
 
 fn read_request<F: Frame>(version: Version, mut frames: Vec<F>, at: usize) -> Result<ToBroker<F>, Malformed> {
-    match frames.get(at) {
-        Some(service) if is_service_name(service.as_ref()) => {
-            let service = service.clone();
-            frames.drain(..=at);
-            Ok(ToBroker::Request { version, service, body: frames })
-        }
-        Some(_) => Err(Malformed { worker: None, reason: "a service name that is not 1 to 255 bytes of text" }),
-        None => Err(Malformed { worker: None, reason: "a request without a service" }),
+    let malformed = |reason| Malformed { worker: None, reason };
+    if frames.get(at).is_some_and(|service| !is_service_name(service.as_ref())) {
+        return Err(malformed("a service name that is not 1 to 255 bytes of text"));
     }
+    let service = take_head(&mut frames, at).ok_or(malformed("a request without a service"))?;
+    Ok(ToBroker::Request { version, service, body: frames })
+}
+
+/// Takes out the frames before the body; the last of them, which is at this place.
+fn take_head<F>(frames: &mut Vec<F>, at: usize) -> Option<F> {
+    if at < frames.len() { frames.drain(..=at).next_back() } else { None }
 }
 
 fn read_from_worker<F: Frame>(version: Version, frames: Vec<F>, at: usize) -> Result<ToBroker<F>, Malformed> {
@@ -232,11 +263,10 @@ fn read_from_worker<F: Frame>(version: Version, frames: Vec<F>, at: usize) -> Re
 
 /// Client address, empty frame, body.
 fn read_envelope<F: Frame>(mut frames: Vec<F>, at: usize) -> Option<(F, Vec<F>)> {
-    let address = frames.get(at)?.clone();
     if !frames.get(at + 1)?.as_ref().is_empty() {
         return None;
     }
-    frames.drain(..at + 2);
+    let address = frames.drain(..at + 2).nth_back(1)?;
     Some((address, frames))
 }
 
@@ -271,8 +301,7 @@ pub fn read_to_client<F: Frame>(version: Version, mut frames: Vec<F>) -> Result<
         (Version::V02, Some([CLIENT_FINAL_02])) => (Part::Final, at + 1),
         (Version::V02, _) => return Err(malformed("a command that a broker does not send")),
     };
-    let service = frames.get(at).ok_or(malformed("a reply without a service"))?.clone();
-    frames.drain(..=at);
+    let service = take_head(&mut frames, at).ok_or(malformed("a reply without a service"))?;
     Ok(ToClient { service, part, body: frames })
 }
 
@@ -287,30 +316,43 @@ fn header<F: Frame>(version: Version, frames: &[F], v01: &[u8], v02: &[u8]) -> O
 /// Writes what a peer says to a broker.
 pub fn write_to_broker<F: Frame>(message: ToBroker<F>) -> Vec<F> {
     match message {
-        ToBroker::Request { version, service, body } => match version {
-            Version::V01 => join(&[b"", CLIENT_01], [service], body),
-            Version::V02 => join(&[CLIENT_02, &[CLIENT_REQUEST_02]], [service], body),
-        },
+        ToBroker::Request { version, service, body } => request(version, service, body),
         ToBroker::Ready { version, service } => write_worker(version, commands(version).ready, [service], vec![]),
-        ToBroker::Answer { version, address, part, body } => {
-            let table = commands(version);
-            let command = match part {
-                Part::Final => table.last,
-                // A 0.1 worker joins its parts before it answers; a partial reply never gets here.
-                Part::Partial => table.partial.unwrap_or(table.last),
-            };
-            write_worker(version, command, [address, F::copy_from(b"")], body)
-        }
+        ToBroker::Answer { version, address, part, body } => answer(version, address, part, body),
         ToBroker::Heartbeat { version } => write_worker(version, commands(version).heartbeat, [], vec![]),
         ToBroker::Disconnect { version } => write_worker(version, commands(version).disconnect, [], vec![]),
     }
+}
+
+/// A client's request, whose body need not be in a list of its own.
+pub(super) fn request<F: Frame>(version: Version, service: F, body: impl IntoIterator<Item = F>) -> Vec<F> {
+    match version {
+        Version::V01 => join(&[b"", CLIENT_01], [service], body),
+        Version::V02 => join(&[CLIENT_02, one(CLIENT_REQUEST_02)], [service], body),
+    }
+}
+
+/// A worker's answer, whose body need not be in a list of its own.
+pub(super) fn answer<F: Frame>(version: Version, address: F, part: Part, body: impl IntoIterator<Item = F>) -> Vec<F> {
+    let table = commands(version);
+    let command = match part {
+        Part::Final => table.last,
+        // A 0.1 worker joins its parts before it answers; a partial reply never gets here.
+        Part::Partial => table.partial.unwrap_or(table.last),
+    };
+    write_worker(version, command, [address, F::from_static(b"")], body)
+}
+
+/// A request to a worker, whose body need not be in a list of its own.
+pub(super) fn delivery<F: Frame>(version: Version, address: F, body: impl IntoIterator<Item = F>) -> Vec<F> {
+    write_worker(version, commands(version).request, [address, F::from_static(b"")], body)
 }
 
 /// Writes what a broker says to a worker of this version.
 pub fn write_to_worker<F: Frame>(version: Version, message: ToWorker<F>) -> Vec<F> {
     let table = commands(version);
     match message {
-        ToWorker::Request { address, body } => write_worker(version, table.request, [address, F::copy_from(b"")], body),
+        ToWorker::Request { address, body } => delivery(version, address, body),
         ToWorker::Heartbeat => write_worker(version, table.heartbeat, [], vec![]),
         ToWorker::Disconnect => write_worker(version, table.disconnect, [], vec![]),
     }
@@ -320,22 +362,47 @@ pub fn write_to_worker<F: Frame>(version: Version, message: ToWorker<F>) -> Vec<
 pub fn write_to_client<F: Frame>(version: Version, message: ToClient<F>) -> Vec<F> {
     match (version, message.part) {
         (Version::V01, _) => join(&[b"", CLIENT_01], [message.service], message.body),
-        (Version::V02, Part::Partial) => join(&[CLIENT_02, &[CLIENT_PARTIAL_02]], [message.service], message.body),
-        (Version::V02, Part::Final) => join(&[CLIENT_02, &[CLIENT_FINAL_02]], [message.service], message.body),
+        (Version::V02, Part::Partial) => join(&[CLIENT_02, one(CLIENT_PARTIAL_02)], [message.service], message.body),
+        (Version::V02, Part::Final) => join(&[CLIENT_02, one(CLIENT_FINAL_02)], [message.service], message.body),
     }
 }
 
-fn write_worker<F: Frame, const N: usize>(version: Version, command: u8, head: [F; N], body: Vec<F>) -> Vec<F> {
+fn write_worker<F: Frame, const N: usize>(
+    version: Version,
+    command: u8,
+    head: [F; N],
+    body: impl IntoIterator<Item = F>,
+) -> Vec<F> {
     match version {
-        Version::V01 => join(&[b"", WORKER_01, &[command]], head, body),
-        Version::V02 => join(&[WORKER_02, &[command]], head, body),
+        Version::V01 => join(&[b"", WORKER_01, one(command)], head, body),
+        Version::V02 => join(&[WORKER_02, one(command)], head, body),
     }
 }
 
-fn join<F: Frame, const N: usize>(fixed: &[&[u8]], head: [F; N], body: Vec<F>) -> Vec<F> {
-    let mut frames = Vec::with_capacity(fixed.len() + N + body.len());
-    frames.extend(fixed.iter().map(|bytes| F::copy_from(bytes)));
+fn join<F: Frame, const N: usize>(fixed: &[&'static [u8]], head: [F; N], body: impl IntoIterator<Item = F>) -> Vec<F> {
+    let body = body.into_iter();
+    // A body whose length shows only at its end is mostly one frame.
+    let mut frames = Vec::with_capacity(fixed.len() + N + body.size_hint().0.max(1));
+    frames.extend(fixed.iter().map(|bytes| F::from_static(bytes)));
     frames.extend(head);
     frames.extend(body);
     frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_always_there_are_headers_empty_frames_and_single_bytes() {
+        for byte in 0..=u8::MAX {
+            assert_eq!(always_there(&[byte]), Some(&[byte][..]));
+        }
+        for header in HEADERS.into_iter().chain([&b""[..]]) {
+            assert_eq!(always_there(header), Some(header));
+        }
+        for other in [&b"MDPC03"[..], b"MDPC0", b"MDPC011", b"\x01\x01"] {
+            assert_eq!(always_there(other), None);
+        }
+    }
 }

@@ -37,8 +37,10 @@ impl<O> Default for Outputs<O> {
 
 impl<O: Output> Outputs<O> {
     pub(super) fn push(&mut self, output: O) {
-        if output.follows_what_was_said() {
-            self.queue.extend(self.gathered.take().map(O::send));
+        if output.follows_what_was_said()
+            && let Some(said) = self.gathered.take()
+        {
+            self.queue.push_back(O::send(said));
         }
         self.queue.push_back(output);
     }

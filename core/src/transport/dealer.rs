@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::error::{Error, ErrorKind, Result};
 
 use super::context::Context;
-use super::frame::Frame;
+use super::frame::{Frame, USUAL_FRAMES};
 use super::socket::{Outcome, Socket, ZMQ_HICCUP_MSG};
 
 /// What libzmq puts into the stream of messages where a connection broke. Not a message of any protocol here; a peer
@@ -92,8 +92,14 @@ impl Dealer {
             return Ok(false);
         }
         for (index, bytes) in frames.iter().enumerate() {
+            let more = index < last;
+            let outcome = if Frame::is_copied(bytes.len()) {
+                self.socket.send_copy(bytes, more)?
+            } else {
+                self.socket.send(&mut Frame::from(bytes.clone()), more)?
+            };
             // A refusal in the middle takes back the frames before it: libzmq gives up the message as a whole.
-            if self.socket.send(&mut Frame::sharing(bytes), index < last)? != Outcome::Done {
+            if outcome != Outcome::Done {
                 return Ok(false);
             }
         }
@@ -102,17 +108,19 @@ impl Dealer {
 
     /// The next message, if one is there.
     pub(crate) fn try_recv(&self) -> Result<Received> {
-        let mut frames = Vec::new();
-        loop {
-            let mut frame = Frame::empty();
+        let mut frame = Frame::empty();
+        if self.socket.recv(&mut frame)? != Outcome::Done {
+            return Ok(Received::Nothing);
+        }
+        let mut more = frame.more();
+        let mut frames = Vec::with_capacity(if more { USUAL_FRAMES } else { 1 });
+        frames.push(frame.take_bytes());
+        while more {
             if self.socket.recv(&mut frame)? != Outcome::Done {
                 return Ok(Received::Nothing);
             }
-            let more = frame.more();
-            frames.push(frame.into_bytes());
-            if !more {
-                break;
-            }
+            more = frame.more();
+            frames.push(frame.take_bytes());
         }
         if let [only] = &frames[..]
             && only == CONNECTION_LOST

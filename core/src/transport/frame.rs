@@ -9,11 +9,14 @@ use bytes::Bytes;
 use zmq_sys::zmq_msg_t;
 
 use crate::proto;
+use crate::proto::mdp::always_there;
 
 /// Up to this size a copy costs less than sharing the owner's allocation.
 const COPIED_WHEN_SENT: usize = 4096 + 512;
 /// libzmq cuts what it receives out of buffers of this size. A frame that is no larger may keep a whole buffer alive.
 const RECEIVE_BUFFER: usize = 8192;
+/// Messages of several frames have about so many: a request of MDP/0.1 that reaches its worker has six.
+pub(super) const USUAL_FRAMES: usize = 6;
 /// Property of a message: whether its bytes may belong to another message too.
 const ZMQ_SHARED: c_int = 3;
 
@@ -36,9 +39,9 @@ impl Frame {
         })
     }
 
-    /// A frame of these bytes: a copy of few, a share in many.
-    pub(super) fn sharing(bytes: &Bytes) -> Frame {
-        if bytes.len() <= COPIED_WHEN_SENT { Frame::copied(bytes) } else { Frame::from(bytes.clone()) }
+    /// Whether so many bytes are copied when they are sent, and not shared.
+    pub(super) fn is_copied(length: usize) -> bool {
+        length <= COPIED_WHEN_SENT
     }
 
     fn copied(bytes: &[u8]) -> Frame {
@@ -76,28 +79,31 @@ impl Frame {
         unsafe { zmq_sys::zmq_msg_more(self.message.get()) != 0 }
     }
 
-    /// The bytes as a shareable buffer. A large frame is handed over uncopied.
-    pub(crate) fn into_bytes(self) -> Bytes {
-        let bytes: &[u8] = self.as_ref();
-        match bytes.len() {
-            0 => Bytes::new(),
-            1..=RECEIVE_BUFFER => Bytes::copy_from_slice(bytes),
+    /// How many bytes the frame has.
+    pub(super) fn len(&self) -> usize {
+        // SAFETY: the message is initialised.
+        unsafe { zmq_sys::zmq_msg_size(self.message.get()) }
+    }
+
+    /// The bytes as a shareable buffer. A large frame is handed over uncopied, and is empty then.
+    pub(super) fn take_bytes(&mut self) -> Bytes {
+        let bytes: &[u8] = (*self).as_ref();
+        if bytes.len() > RECEIVE_BUFFER {
             // The owner is never cloned once it is shared, which keeps its missing Sync out of play.
-            _ => Bytes::from_owner(self),
+            return Bytes::from_owner(mem::replace(self, Frame::empty()));
         }
+        always_there(bytes).map_or_else(|| Bytes::copy_from_slice(bytes), Bytes::from_static)
     }
 }
 
 impl AsRef<[u8]> for Frame {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: the message is initialised; its bytes stay where they are while the frame is borrowed.
-        unsafe {
-            let size = zmq_sys::zmq_msg_size(self.message.get());
-            if size == 0 {
-                return &[];
-            }
-            std::slice::from_raw_parts(zmq_sys::zmq_msg_data(self.message.get()) as *const u8, size)
+        let size = self.len();
+        if size == 0 {
+            return &[];
         }
+        // SAFETY: the message is initialised; its bytes stay where they are while the frame is borrowed.
+        unsafe { std::slice::from_raw_parts(zmq_sys::zmq_msg_data(self.message.get()) as *const u8, size) }
     }
 }
 
@@ -119,7 +125,7 @@ impl Drop for Frame {
 
 impl From<Bytes> for Frame {
     fn from(bytes: Bytes) -> Frame {
-        if bytes.len() <= COPIED_WHEN_SENT {
+        if Frame::is_copied(bytes.len()) {
             return Frame::copied(&bytes);
         }
         Frame::init(|message| {

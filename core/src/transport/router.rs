@@ -8,7 +8,7 @@ use crate::message::FRAME_COST;
 use crate::proto::{self, Frame as _, RoutingId};
 
 use super::context::Context;
-use super::frame::Frame;
+use super::frame::{Frame, USUAL_FRAMES};
 use super::socket::{Outcome, Socket, ZMQ_DISCONNECT_MSG};
 
 /// What libzmq delivers in a peer's name when its connection closes. Not a message of any protocol here; a peer that
@@ -129,7 +129,10 @@ impl Router {
                 break;
             }
             more = frame.more();
-            cost = cost.saturating_add(frame.as_ref().len() + FRAME_COST);
+            cost = cost.saturating_add(frame.len() + FRAME_COST);
+            if more && frames.is_empty() {
+                frames.reserve_exact(USUAL_FRAMES);
+            }
             if self.is_within_limit(cost) {
                 frames.push(frame);
             } else {
@@ -278,7 +281,7 @@ enum Attempt {
 
 fn send(socket: &Socket, to: &[u8], mut frames: Frames) -> Result<Attempt> {
     let Some(last) = frames.len().checked_sub(1) else { return Ok(Attempt::Taken) };
-    match socket.send(&mut Frame::copy_from(to), true)? {
+    match socket.send_copy(to, true)? {
         Outcome::Done => {}
         Outcome::WouldBlock => return Ok(Attempt::Full(frames)),
         Outcome::Unreachable => return Ok(Attempt::NoSuchPeer(frames)),

@@ -171,6 +171,16 @@ impl Socket {
         self.repeat("send", || unsafe { zmq_sys::zmq_msg_send(frame.as_mut_ptr(), self.raw, flags as c_int) })
     }
 
+    /// Sends a frame of these bytes, which are copied, without waiting.
+    pub(super) fn send_copy(&self, bytes: &[u8], more: bool) -> Result<Outcome> {
+        self.drained.set(false);
+        let flags = zmq_sys::ZMQ_DONTWAIT | if more { zmq_sys::ZMQ_SNDMORE } else { 0 };
+        // SAFETY: the socket is live, and the bytes are as many as they are said to be.
+        self.repeat("send", || unsafe {
+            zmq_sys::zmq_send(self.raw, bytes.as_ptr().cast(), bytes.len(), flags as c_int)
+        })
+    }
+
     /// Receives one frame without waiting.
     pub(super) fn recv(&self, frame: &mut Frame) -> Result<Outcome> {
         // SAFETY: socket and message are live; what the message held before is released.
@@ -182,11 +192,9 @@ impl Socket {
     }
 
     /// A signal in the middle of a call that does not wait is no reason to give the call up.
+    #[inline]
     fn repeat(&self, what: &str, mut call: impl FnMut() -> c_int) -> Result<Outcome> {
-        loop {
-            if call() != -1 {
-                return Ok(Outcome::Done);
-            }
+        while call() == -1 {
             match last_errno() {
                 libc::EINTR => {}
                 libc::EAGAIN => return Ok(Outcome::WouldBlock),
@@ -194,6 +202,7 @@ impl Socket {
                 errno => return Err(os_error(&format!("cannot {what}"), errno)),
             }
         }
+        Ok(Outcome::Done)
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::error::ErrorKind;
+use crate::proto::mdp::always_there;
 use crate::proto::{Frame as _, RoutingId};
 
 use super::socket::{Socket, os_error};
@@ -95,6 +96,20 @@ fn frames_of_every_size_arrive_as_they_were_sent() {
     drop(received);
     assert!(matches!(router.send(&peer, copies).unwrap(), Sent::Accepted));
     assert_eq!(recv(&dealer), Received::Message(sent));
+}
+
+#[test]
+fn headers_and_commands_take_no_memory_where_they_arrive() {
+    let (mut router, endpoint) = router();
+    let dealer = Dealer::connect(&endpoint, &options()).unwrap();
+    let sent: [&[u8]; 6] = [b"", b"MDPW01", b"\x02", b"address", b"", b"MDPC03"];
+    send(&dealer, &frames(&sent));
+    let (peer, received) = message(&router);
+    assert!(matches!(router.send(&peer, received).unwrap(), Sent::Accepted));
+    let Received::Message(received) = recv(&dealer) else { panic!("no message") };
+    assert_eq!(received, frames(&sent));
+    let there = received.iter().map(|frame| always_there(frame).map(<[u8]>::as_ptr) == Some(frame.as_ptr()));
+    assert_eq!(there.collect::<Vec<_>>()[1..4], [true, true, false]);
 }
 
 #[test]

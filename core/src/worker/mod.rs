@@ -265,11 +265,12 @@ impl Inner {
     }
 
     fn wait_for_request(self: &Arc<Self>, deadline: Option<Instant>, check: Check<'_>) -> Result<Option<Request>> {
-        let mut asked = None;
+        let (mut asked, mut just_now) = (None, None);
         loop {
             // `check` may have forked.
             self.origin.check("worker")?;
             let mut session = self.hold();
+            session.now = just_now.take().unwrap_or_else(Instant::now);
             session.receiver_waits = false;
             session.receiving = true;
             session.obey(self);
@@ -292,29 +293,32 @@ impl Inner {
             if session.is_closed() {
                 return Err(Error::closed("worker"));
             }
-            let now = Instant::now();
+            let now = session.now;
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(None);
             }
             let last_asked = *asked.get_or_insert(now);
             let until = deadline.map_or(last_asked + SLICE, |deadline| deadline.min(last_asked + SLICE));
             let longest = until.saturating_duration_since(now);
-            let woken = if session.is_busy() {
+            let (woken, now) = if session.is_busy() {
                 // The handler has a request. The beater looks after the connection until it is answered.
                 session.receiver_waits = true;
                 session.receiving = false;
                 drop(session);
-                Poller::default().poll(&[Interest::waker(&self.waker)], Some(longest))?
+                let woken = Poller::default().poll(&[Interest::waker(&self.waker)], Some(longest))?;
+                (woken, Instant::now())
             } else {
                 self.beater.rest();
                 let woken = session.wait(&self.waker, longest)?;
+                let now = session.now;
                 drop(session);
-                woken
+                (woken, now)
             };
+            just_now = Some(now);
             self.waker.clear();
             let wake = if woken == Woken::Interrupted { Wake::Interrupted } else { Wake::Tick };
-            if wake == Wake::Interrupted || last_asked.elapsed() >= SLICE {
-                asked = None;
+            if wake == Wake::Interrupted || now.saturating_duration_since(last_asked) >= SLICE {
+                (asked, just_now) = (None, None);
                 if check(wake) == ControlFlow::Break(()) {
                     return Err(Error::new(ErrorKind::Cancelled, "the wait for a request was interrupted"));
                 }
@@ -325,6 +329,7 @@ impl Inner {
     /// Looks after the connection, if nobody else does: sends what is due and reads what came.
     fn look_after(&self) -> bool {
         let Some(mut session) = self.try_hold() else { return false };
+        session.now = Instant::now();
         let pumped = session.pump();
         drop(session);
         self.notices.tell();

@@ -57,7 +57,7 @@ pub(super) struct Session {
     cancellations: Arc<Cancellations>,
     notices: Arc<Notices>,
     /// The moment of the last look at the clock: close enough to now wherever nothing has waited in between.
-    now: Instant,
+    pub(super) now: Instant,
     /// When the machine wants to be called.
     machine_due: Option<Instant>,
     /// A `recv` is under way, which will be back at once.
@@ -145,6 +145,7 @@ impl Session {
         if self.unsent.is_empty() {
             return Ok(true);
         }
+        self.now = Instant::now();
         self.pump()?;
         if !self.unsent.is_empty() && self.stuck.elapsed() > self.patience {
             self.machine.handle_disconnected(Instant::now());
@@ -187,7 +188,7 @@ impl Session {
         Ok(())
     }
 
-    /// Reads one message; whether there was one.
+    /// Reads one message and does what it leads to; whether there was one.
     fn read(&mut self) -> Result<bool> {
         let Some(dealer) = &self.dealer else { return Ok(false) };
         match dealer.try_recv()? {
@@ -199,22 +200,20 @@ impl Session {
         Ok(true)
     }
 
-    /// Reads what came, then does what is due, then sends.
+    /// Reads what came, then does what is due, then sends. The caller has looked at the clock.
     pub(super) fn pump(&mut self) -> Result<()> {
-        self.now = Instant::now();
         for _ in 0..BATCH {
-            if !self.read()? {
-                break;
-            }
-            if self.request.is_some() {
-                // It is the handler's turn; what else came can wait for the beater.
+            // Once there is a request it is the handler's turn; what else came can wait for the beater.
+            if !self.read()? || self.request.is_some() {
                 break;
             }
         }
-        if self.machine_due.is_some_and(|due| due <= self.now) {
+        let is_due = self.machine_due.is_some_and(|due| due <= self.now);
+        if is_due {
             self.machine.handle_timeout(self.now);
         }
-        self.run()
+        // What was read has been seen to; what it could not send, and what was held back, may wait still.
+        if is_due || !self.unsent.is_empty() || self.machine.has_gathered() { self.run() } else { Ok(()) }
     }
 
     /// Waits for messages, for room where something is unsent, for the waker, or for what is due.
@@ -348,7 +347,6 @@ impl Session {
             self.unsent.pop_front();
             self.was_up = true;
             self.machine.handle_sent(self.now);
-            self.machine_due = self.machine.poll_timeout();
             if !self.unsent.is_empty() {
                 self.stuck = Instant::now();
             }

@@ -21,6 +21,12 @@ impl Context {
         Self(context)
     }
 
+    /// From now on, what sockets are asked to do fails.
+    pub(crate) fn shut_down(&self) {
+        // SAFETY: the context lives until its drop.
+        assert_eq!(unsafe { zmq_ctx_shutdown(self.0) }, 0, "{}", last_error());
+    }
+
     pub(crate) fn socket(&self, kind: u32) -> Socket {
         // SAFETY: the context lives until its drop.
         let socket = unsafe { zmq_socket(self.0, kind as c_int) };
@@ -85,11 +91,15 @@ impl Socket {
 
     pub(crate) fn send(&self, frames: &[&[u8]]) {
         for (index, frame) in frames.iter().enumerate() {
-            let more = if index + 1 < frames.len() { ZMQ_SNDMORE } else { 0 };
-            // SAFETY: the pointer and the length are those of a slice; libzmq copies it.
-            let rc = unsafe { zmq_send(self.0, frame.as_ptr().cast(), frame.len(), more as c_int) };
-            assert_eq!(rc, frame.len() as c_int, "{}", last_error());
+            self.send_frame(frame, index + 1 < frames.len()).expect("a frame that is sent");
         }
+    }
+
+    pub(crate) fn send_frame(&self, frame: &[u8], more: bool) -> Result<(), String> {
+        let flags = if more { ZMQ_SNDMORE } else { 0 };
+        // SAFETY: the pointer and the length are those of a slice; libzmq copies it.
+        let rc = unsafe { zmq_send(self.0, frame.as_ptr().cast(), frame.len(), flags as c_int) };
+        if rc == frame.len() as c_int { Ok(()) } else { Err(last_error()) }
     }
 
     /// Waits for one message and gives its frames.

@@ -214,8 +214,7 @@ impl<F: Frame> Broker<F> {
         let frames = match worker.wire {
             Wire::Mdp(version) => {
                 let address = F::copy_from(&write_address(self.incarnation, delivery));
-                let message = ToWorker::Request { address, body: request.body.view().to_frames() };
-                Frames::from_vec(mdp::write_to_worker(version, message))
+                Frames::from_vec(mdp::delivery(version, address, request.body.view().frames()))
             }
             Wire::X1 => {
                 let (session, number) = match request.client {

@@ -241,7 +241,9 @@ impl<F: Frame> Broker<F> {
 
     /// Says something to a peer, behind what waits for it in a batch.
     fn say(&mut self, to: RoutingId, frames: Frames<F>) {
-        self.outputs.extend(self.batches.close(&to));
+        if let Some(gathered) = self.batches.close(&to) {
+            self.outputs.push_back(gathered);
+        }
         self.outputs.push_back(Transmit { to, frames });
     }
 

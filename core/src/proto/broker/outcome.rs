@@ -166,7 +166,7 @@ impl<F: Frame> Broker<F> {
             Client::Mdp { peer, version } => {
                 let body = match outcome {
                     Outcome::Reply(body) => {
-                        let mut body = body.view().to_frames();
+                        let mut body = body.into_frames();
                         // A failure stands alone: the parts that came before it are not its beginning.
                         if let Some(mut joined) = request.joined.take().filter(|_| failure::decode(&body).is_none()) {
                             joined.frames.append(&mut body);

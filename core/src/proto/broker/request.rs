@@ -126,6 +126,14 @@ impl<'a, F: Frame> Body<'a, F> {
         }
     }
 
+    /// The frames of the body.
+    pub(super) fn into_frames(self) -> Vec<F> {
+        match (self.layout, self.message) {
+            (None, Received::Alone(frames)) => frames.into_vec(),
+            (layout, message) => Body { message, layout }.view().to_frames(),
+        }
+    }
+
     /// The same message for a client of MDPX, or the body itself where it came in none.
     pub(super) fn readdressed(self, number: u64, buffers: &mut Buffers) -> Result<Said<F>, Self> {
         if self.layout.is_some() { Ok(self.message.readdressed(number, buffers)) } else { Err(self) }
@@ -153,9 +161,16 @@ impl<'a, F: Frame> View<'a, F> {
     }
 
     /// The frames of the body.
+    pub(super) fn frames(&self) -> impl Iterator<Item = F> {
+        let loose = if self.packed.is_some() { &[] } else { self.frames };
+        let packed = self.packed.into_iter().flat_map(mdpx::unpack).map(F::copy_from);
+        packed.chain(loose.iter().cloned())
+    }
+
+    /// The frames of the body in a list.
     pub(super) fn to_frames(&self) -> Vec<F> {
         match self.packed {
-            Some(packed) => mdpx::unpack(packed).map(F::copy_from).collect(),
+            Some(_) => self.frames().collect(),
             None => self.frames.to_vec(),
         }
     }
@@ -253,7 +268,10 @@ impl<F: Frame> Held<F> {
             // As much as it counts for besides its bytes may stay: the buffer serves again.
             Held::Packed(bytes) if bytes.capacity() - bytes.len() > FRAME_COST => bytes.shrink_to_fit(),
             Held::Packed(_) => {}
-            Held::Frames(loose) => loose.frames.iter_mut().for_each(F::compact),
+            Held::Frames(loose) => {
+                loose.frames.shrink_to_fit();
+                loose.frames.iter_mut().for_each(F::compact);
+            }
         }
     }
 }

@@ -81,10 +81,13 @@ impl Worker {
             frames.extend(body);
             body = Message::from_frames(frames);
         }
-        let (address, current) = (address.clone(), held.current);
+        // The last part is the last that needs it.
+        let address = if part == Part::Final { std::mem::take(address) } else { address.clone() };
+        let current = held.current;
         match self.version() {
             Some(version) if current => {
-                self.send_older(now, ToBroker::Answer { version, address, part, body: body.into_frames() });
+                self.heartbeat.sent(now);
+                self.outputs.say(mdp::answer(version, address, part, body));
             }
             _ => {
                 log::warn!("{}: dropped the answer to a request that was lost with its connection", self.config.service)
