@@ -17,6 +17,12 @@ use super::frame::Frame;
 /// Socket options that not every published `zmq-sys` names.
 pub(super) const ZMQ_DISCONNECT_MSG: u32 = 111;
 pub(super) const ZMQ_HICCUP_MSG: u32 = 114;
+/// One of this project's libzmq alone.
+const ZMQ_TCP_NOTSENT_LOWAT: u32 = 10_001;
+
+/// How many bytes of a connection the operating system may hold beyond what it can send: enough to go on with until it is given
+/// more. What waits is in this process already, and the operating system's copy of it only takes memory and time.
+const UNSENT: i32 = 128 * 1024;
 
 /// A socket of any type. It may move between threads, but only one may use it at a time.
 pub(crate) struct Socket {
@@ -58,6 +64,7 @@ impl Socket {
         socket.set_int(zmq_sys::ZMQ_TCP_KEEPALIVE_IDLE, 30)?;
         socket.set_int(zmq_sys::ZMQ_TCP_KEEPALIVE_INTVL, 10)?;
         socket.set_int(zmq_sys::ZMQ_TCP_KEEPALIVE_CNT, 3)?;
+        socket.set_if_known(ZMQ_TCP_NOTSENT_LOWAT, &UNSENT.to_ne_bytes());
         Ok(socket)
     }
 

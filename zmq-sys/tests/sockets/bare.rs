@@ -44,6 +44,11 @@ impl Bare {
         peer
     }
 
+    /// The port that it has connected from.
+    pub(crate) fn port(&self) -> u16 {
+        self.0.local_addr().expect("an address").port()
+    }
+
     /// Sends bytes as they are. An error where the other side has closed the connection.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.0.write_all(bytes)
