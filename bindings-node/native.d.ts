@@ -12,8 +12,6 @@ export declare class Environment {
   constructor(take: (...told: Array<any>) => void, scratch: Buffer)
   /** Keeps the process alive (`true`) or lets it end when nothing else is to be done (`false`). */
   hold(alive: boolean): void
-  /** Gives up the request known by `token`; nothing happens if it is already answered. */
-  cancel(token: number): void
   /** Milliseconds until a deadline that a worker's request was told with. */
   remaining(deadline: number): number
   /** Whether nobody waits any more for the answer to the request with this number of the worker known by `token`. */
@@ -49,9 +47,11 @@ export declare class NativeClient {
   constructor(environment: Environment, token: number, options: ClientOptions)
   /**
    * Sends a request. Its outcome comes through the client's environment under `token`, the parts of a streamed reply
-   * joined. One that is not `cancellable` cannot be given up.
+   * joined. Returns its number, for `cancel`.
    */
-  submit(token: number, service: string, body: Uint8Array | Array<Uint8Array>, cancellable: boolean, options?: RequestOptions | undefined | null, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): void
+  submit(token: number, service: string, body: Uint8Array | Array<Uint8Array>, options?: RequestOptions | undefined | null, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): number
+  /** Gives up the request of this number; nothing happens if it is already answered. */
+  cancel(number: number): void
   /** Sends a request for a reply in parts. */
   stream(service: string, body: Uint8Array | Array<Uint8Array>, options?: RequestOptions | undefined | null, names?: Array<string> | undefined | null, values?: Array<Uint8Array>): NativeParts
   /** Ends the client; requests under way fail with `Closed`. */

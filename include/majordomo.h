@@ -703,10 +703,11 @@ mdmsg_t *mdcli_async_recv_part(mdcli_async_t *self, int64_t *ticket_p, int *more
 
 /**
  * Gives up a request: its outcome is MD_ECANCELLED, unless it has one already; over MDPX the broker and the worker are
- * told. Result: 0, also when the outcome was there first; -1 on failure: MD_EINVAL for a ticket that is not
- * outstanding, and for NULL.
+ * told. Result: 0, also when the outcome was there first; -1 on failure: MD_EINVAL for what is no ticket of this client,
+ * and for NULL.
  */
-int mdcli_async_cancel(mdcli_async_t *self, int64_t ticket);
+int mdcli_async_cancel(mdcli_async_t *self,
+                       int64_t ticket);
 
 /**
  * How many requests have been sent whose outcome mdcli_async_recv has not given yet. Result: the number; 0 on failure,

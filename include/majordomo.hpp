@@ -654,7 +654,7 @@ public:
     std::optional<outcome> recv_for (milliseconds wait) { return receive (detail::to_wait (wait)); }
 
     /// Gives up a request: its outcome is MD_ECANCELLED, unless it has one already; over MDPX the broker and the handler
-    /// are told. MD_EINVAL for a ticket that is not outstanding.
+    /// are told. MD_EINVAL for what is no ticket of this client.
     void cancel (std::int64_t request) { detail::check (mdcli_async_cancel (native (), request)); }
     /// How many requests have no outcome received yet.
     std::size_t outstanding () const noexcept { return mdcli_async_outstanding (native ()); }

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use majordomo::aio::{Client, ClientEvent, Inbox, Part, Ticket};
-use majordomo::proto::Window;
+use majordomo::aio::{Client, ClientEvent, Inbox, Part};
 use majordomo::{ClientOptions, Error, ErrorKind, RequestOptions, Result};
 
 use crate::arguments::{count, invalid, milliseconds, optional_milliseconds, patience, place, text};
@@ -42,8 +41,10 @@ struct State {
     request_options: RequestOptions,
     /// Made by the first request.
     client: Option<Client>,
-    last_ticket: i64,
-    pending: Window<Ticket>,
+    /// That of the last request: the client's number of it.
+    last_ticket: u64,
+    /// Requests whose end nobody has received yet.
+    outstanding: usize,
     /// What has come of them and nobody has received yet.
     ready: VecDeque<ClientEvent>,
     /// How many threads wait for the bell.
@@ -86,7 +87,7 @@ pub unsafe extern "C" fn mdcli_async_new(broker: *const c_char, verbose: c_int) 
             options,
             client: None,
             last_ticket: 0,
-            pending: Window::default(),
+            outstanding: 0,
             ready: VecDeque::new(),
             waiting: 0,
             destroyed: false,
@@ -330,15 +331,17 @@ pub unsafe extern "C" fn mdcli_async_recv_part(
 }
 
 /// Gives up a request: its outcome is MD_ECANCELLED, unless it has one already; over MDPX the broker and the worker are
-/// told. Result: 0, also when the outcome was there first; -1 on failure: MD_EINVAL for a ticket that is not
-/// outstanding, and for NULL.
+/// told. Result: 0, also when the outcome was there first; -1 on failure: MD_EINVAL for what is no ticket of this client,
+/// and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_cancel(this: *mut mdcli_async_t, ticket: i64) -> c_int {
     guard_on(this, |session: &Session| {
         let state = session.locked()?;
-        let pending = u64::try_from(ticket).ok().and_then(|ticket| state.pending.get(ticket));
-        let pending = pending.ok_or_else(|| invalid(format!("ticket {ticket} is not outstanding")))?;
-        pending.cancel();
+        let number = u64::try_from(ticket).ok().filter(|number| (1..=state.last_ticket).contains(number));
+        match (number, &state.client) {
+            (Some(number), Some(client)) => client.cancel(number),
+            _ => return Err(invalid(format!("{ticket} is no ticket of this mdcli_async_t"))),
+        }
         Ok(0)
     })
 }
@@ -347,7 +350,7 @@ pub extern "C" fn mdcli_async_cancel(this: *mut mdcli_async_t, ticket: i64) -> c
 /// too (NULL is MD_EINVAL).
 #[unsafe(no_mangle)]
 pub extern "C" fn mdcli_async_outstanding(this: *mut mdcli_async_t) -> usize {
-    guard_on(this, |session: &Session| Ok(session.locked()?.pending.len()))
+    guard_on(this, |session: &Session| Ok(session.locked()?.outstanding))
 }
 
 /// A descriptor for poll() that is readable while outcomes wait; mdcli_async_recv with wait_ms 0 then gives them (now and
@@ -413,23 +416,23 @@ impl Session {
         if state.destroyed {
             return Err(Error::new(ErrorKind::Closed, "this mdcli_async_t has been destroyed"));
         }
-        let State { options, request_options, client, last_ticket, pending, .. } = &mut *state;
+        let State { options, request_options, client, last_ticket, outstanding, .. } = &mut *state;
         let client = match client {
             Some(client) => client,
             None => client.insert(Client::with_options(connection_options(options))?),
         };
-        *last_ticket += 1;
-        let (number, token) = (*last_ticket, last_ticket.unsigned_abs());
         let chosen = chosen.map(|chosen| chosen.over(request_options.clone()));
         let options = chosen.as_ref().unwrap_or(request_options);
-        let ticket = if stream {
+        // Nobody else asks this client, so it gives the next number.
+        let token = *last_ticket + 1;
+        *last_ticket = if stream {
             client.submit(service, request, options, &self.inbox, token)
         } else {
             client.submit_whole(service, request, options, &self.inbox, token)
         };
-        // Tickets rise, so this is taken.
-        let _ = pending.push(token, ticket);
-        Ok(number)
+        debug_assert_eq!(*last_ticket, token);
+        *outstanding += 1;
+        Ok(last_ticket.cast_signed())
     }
 
     /// The next part of any outcome.
@@ -450,7 +453,7 @@ impl Session {
                 drop(state);
                 return Ok(event.into());
             }
-            if state.pending.is_empty() {
+            if state.outstanding == 0 {
                 return Err(invalid("no request is outstanding"));
             }
             state.waiting += 1;
@@ -469,7 +472,7 @@ impl Session {
     fn hush(&self, state: &State) {
         self.bell.hush();
         // Something has come meanwhile, or whoever waits beside this thread is to learn that nothing will.
-        if !self.inbox.is_empty() || (state.pending.is_empty() && state.waiting > 0) {
+        if !self.inbox.is_empty() || (state.outstanding == 0 && state.waiting > 0) {
             self.bell.ring();
         }
     }
@@ -505,7 +508,7 @@ impl State {
     fn next(&mut self) -> Option<ClientEvent> {
         let first = self.ready.front()?;
         if let Part::Done(_) = first.part {
-            self.pending.remove(first.token);
+            self.outstanding -= 1;
         }
         self.ready.pop_front()
     }

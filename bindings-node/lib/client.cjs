@@ -52,8 +52,9 @@ class Client extends EventEmitter {
         else resolve(received(frames, event));
         end();
       });
+      let number;
       try {
-        guarded(() => this.#native.submit(token, name, message, signal !== undefined, checked, names, values));
+        number = guarded(() => this.#native.submit(token, name, message, checked, names, values));
       } catch (error) {
         forget(token);
         throw error;
@@ -63,7 +64,7 @@ class Client extends EventEmitter {
       ignoreSignal = onAbort(signal, () => {
         forget(token);
         end();
-        environment.cancel(token);
+        this.#native.cancel(number);
         reject(cancelled(signal.reason));
       });
     });

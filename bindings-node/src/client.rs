@@ -12,7 +12,7 @@ use majordomo::aio::{self, ClientEvent, Inbox};
 use napi::Env;
 use napi_derive::napi;
 
-use crate::environment::{Environment, Shared, TaskEvent, lock};
+use crate::environment::{Environment, TaskEvent};
 use crate::error::{Result, thrown};
 use crate::message::{Body, Frames, with_properties};
 use crate::options::{ClientOptions, RequestOptions};
@@ -23,7 +23,6 @@ use crate::told::{Event, part_event};
 pub struct NativeClient {
     client: aio::Client,
     inbox: Arc<Inbox<ClientEvent>>,
-    shared: Arc<Shared>,
 }
 
 #[napi]
@@ -37,29 +36,30 @@ impl NativeClient {
         if let Some(watch) = environment.watch() {
             client.watched_by(watch);
         }
-        Ok(NativeClient { client, inbox: environment.clients().clone(), shared: environment.shared().clone() })
+        Ok(NativeClient { client, inbox: environment.clients().clone() })
     }
 
     /// Sends a request. Its outcome comes through the client's environment under `token`, the parts of a streamed reply
-    /// joined. One that is not `cancellable` cannot be given up.
+    /// joined. Returns its number, for `cancel`.
     #[napi(catch_unwind)]
     pub fn submit(
         &self,
         token: i64,
         service: String,
         #[napi(ts_arg_type = "Uint8Array | Array<Uint8Array>")] body: Body<'_>,
-        cancellable: bool,
         options: Option<RequestOptions>,
         names: Option<Vec<String>>,
         #[napi(ts_arg_type = "Array<Uint8Array>")] values: Option<Frames<'_>>,
-    ) -> Result<()> {
-        let token = token.cast_unsigned();
+    ) -> Result<i64> {
         let (body, options) = (with_properties(&body, names, values)?, to_core(options.as_ref())?);
-        let ticket = self.client.submit_whole(&service, body, &options, &self.inbox, token);
-        if cancellable {
-            lock(&self.shared.tickets).insert(token, ticket);
-        }
-        Ok(())
+        let number = self.client.submit_whole(&service, body, &options, &self.inbox, token.cast_unsigned());
+        Ok(number.cast_signed())
+    }
+
+    /// Gives up the request of this number; nothing happens if it is already answered.
+    #[napi(catch_unwind)]
+    pub fn cancel(&self, number: i64) {
+        self.client.cancel(number.cast_unsigned());
     }
 
     /// Sends a request for a reply in parts.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use majordomo::aio::{self, ClientEvent, Inbox, Ticket, Watch, WorkerEvent};
+use majordomo::aio::{self, ClientEvent, Inbox, Watch, WorkerEvent};
 use majordomo::{ConnectionEvent, EventHook, ServiceError};
 use napi::bindgen_prelude::{Buffer, Function, FunctionRef, JsValue, JsValuesTupleIntoVec, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -58,10 +58,8 @@ struct Taken {
     rest: VecDeque<Happened>,
 }
 
-/// What clients and workers of an environment leave there.
+/// What workers of an environment leave there.
 pub(crate) struct Shared {
-    /// Requests that may still be cancelled.
-    pub(crate) tickets: Mutex<HashMap<u64, Ticket>>,
     /// Workers that are open, to be closed before the environment goes away.
     pub(crate) open: Mutex<HashMap<u64, aio::Worker>>,
     /// What they have in hand.
@@ -157,15 +155,6 @@ impl Environment {
             } else {
                 sys::napi_unref_threadsafe_function(env, wake);
             }
-        }
-    }
-
-    /// Gives up the request known by `token`; nothing happens if it is already answered.
-    #[napi(catch_unwind)]
-    pub fn cancel(&self, token: i64) {
-        let ticket = lock(&self.inboxes.shared.tickets).remove(&token.cast_unsigned());
-        if let Some(ticket) = ticket {
-            ticket.cancel();
         }
     }
 
@@ -345,12 +334,7 @@ impl Readable for Lookout {
 
 impl Shared {
     fn new() -> Shared {
-        Shared {
-            tickets: Mutex::default(),
-            open: Mutex::default(),
-            requests: Requests::default(),
-            began: Instant::now(),
-        }
+        Shared { open: Mutex::default(), requests: Requests::default(), began: Instant::now() }
     }
 
     /// A moment in milliseconds since this environment began.

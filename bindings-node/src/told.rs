@@ -82,7 +82,7 @@ impl<'env> Told<'env> {
             Happened::Connection((token, event)) => {
                 Some(Told::event(token, Event { connection: Some(connection(event)), ..Event::default() }))
             }
-            Happened::Client(event) => Told::outcome(env, shared, scratch, event),
+            Happened::Client(event) => Told::outcome(env, scratch, event),
             Happened::Worker(event) => Told::work(env, shared, scratch, event),
             Happened::Task(TaskEvent { token, outcome }) => Some(match outcome {
                 Ok(value) => Told::event(token, Event { last: true, value, ..Event::default() }),
@@ -95,18 +95,9 @@ impl<'env> Told<'env> {
         Told { token, frames: None, request: None, event: Some(event) }
     }
 
-    fn outcome(
-        env: &'env Env,
-        shared: &Shared,
-        scratch: &mut Scratch,
-        ClientEvent { token, part }: ClientEvent,
-    ) -> Option<Self> {
+    fn outcome(env: &'env Env, scratch: &mut Scratch, ClientEvent { token, part }: ClientEvent) -> Option<Self> {
         // Whole replies are asked for here, so there are no parts.
         let Part::Done(outcome) = part else { return None };
-        let mut tickets = lock(&shared.tickets);
-        if !tickets.is_empty() {
-            tickets.remove(&token);
-        }
         Some(match outcome.and_then(|message| Told::message(env, scratch, token, &message, true)) {
             Ok(told) => told,
             Err(error) => Told::event(token, failed(&error)),

@@ -159,7 +159,8 @@ impl AsyncClient {
         Ok(AsyncClient { core: Detached::new(core) })
     }
 
-    /// Send a request whose outcome arrives in the mailbox under this token: its parts as they come, or as a whole.
+    /// Send a request whose outcome arrives in the mailbox under this token: its parts as they come, or as a whole. Its
+    /// number is for ``cancel``.
     #[pyo3(signature = (mailbox, token, service, body, timeout, retries, deadline, max_attempts, fail_fast, properties,
                         *, parts=false))]
     #[expect(clippy::too_many_arguments, reason = "the address of the outcome, and the arguments of the request")]
@@ -177,40 +178,30 @@ impl AsyncClient {
         fail_fast: bool,
         properties: Option<&Bound<'_, PyAny>>,
         parts: bool,
-    ) -> PyResult<Ticket> {
+    ) -> PyResult<u64> {
         let options = request_options(py, timeout, retries, deadline, max_attempts, fail_fast)?;
         let body = message_of(body, properties)?;
         let inbox = &mailbox.get().replies;
-        let ticket = call(py, || {
+        call(py, || {
             Ok(match parts {
                 true => self.core.submit(service, body, &options, inbox, token),
                 false => self.core.submit_whole(service, body, &options, inbox, token),
             })
-        })?;
-        Ok(Ticket { core: Detached::new(ticket) })
+        })
+    }
+
+    /// Abandon the request of this number; does nothing when it has ended.
+    fn cancel(&self, py: Python<'_>, number: u64) -> PyResult<()> {
+        call(py, || {
+            self.core.cancel(number);
+            Ok(())
+        })
     }
 
     /// Close the connections; unanswered requests end with Closed.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         call(py, || {
             self.core.close();
-            Ok(())
-        })
-    }
-}
-
-/// A request under way.
-#[pyclass(frozen, module = "majordomo._majordomo")]
-pub(crate) struct Ticket {
-    core: Detached<majordomo::aio::Ticket>,
-}
-
-#[pymethods]
-impl Ticket {
-    /// Abandon the request; does nothing when it has ended.
-    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        call(py, || {
-            self.core.cancel();
             Ok(())
         })
     }

@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _majordomo {
     #[pymodule_export]
-    use super::aio::{AsyncClient, AsyncWorker, Mailbox, Ticket, Unread};
+    use super::aio::{AsyncClient, AsyncWorker, Mailbox, Unread};
     #[pymodule_export]
     use super::broker::Broker;
     #[pymodule_export]

@@ -187,15 +187,15 @@ fn a_dropped_future_gives_its_connection_to_the_next_request() {
 }
 
 #[test]
-fn a_cancelled_ticket_ends_once_with_cancelled_wherever_the_request_is() {
+fn a_cancelled_request_ends_once_with_cancelled_wherever_it_is() {
     let broker = RawBroker::silent();
     let client = Client::with_options(v01(&broker.endpoint).max_in_flight(1)).unwrap();
     let inbox = silent_inbox();
-    let tickets: Vec<_> =
+    let numbers: Vec<_> =
         (0..3).map(|token| client.submit("echo", "hi".into(), &RequestOptions::default(), &inbox, token)).collect();
-    for ticket in tickets.iter().rev() {
-        ticket.cancel();
-        ticket.cancel();
+    for number in numbers.into_iter().rev() {
+        client.cancel(number);
+        client.cancel(number);
     }
     let mut tokens: Vec<_> = events(&inbox, 3)
         .into_iter()
@@ -209,11 +209,36 @@ fn a_cancelled_ticket_ends_once_with_cancelled_wherever_the_request_is() {
 }
 
 #[test]
+fn requests_are_numbered_as_they_are_submitted_and_cancelling_one_leaves_the_others_alone() {
+    let broker = RawBroker::silent();
+    let client = Client::with_options(v01(&broker.endpoint).max_in_flight(2)).unwrap();
+    let inbox = silent_inbox();
+    let submit = |client: &Client, service: &str, token| {
+        client.submit(service, "hi".into(), &RequestOptions::default(), &inbox, token)
+    };
+    // Refused ones are numbered, too, and those of clones.
+    assert_eq!([submit(&client, "a", 11), submit(&client, "", 12), submit(&client.clone(), "b", 13)], [1, 2, 3]);
+    let [ClientEvent { token: 12, part: Part::Done(Err(refused)) }] = &events(&inbox, 1)[..] else { panic!() };
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    for number in [2, 0, u64::MAX, 4, 3] {
+        client.cancel(number);
+    }
+    let [ClientEvent { token: 13, part: Part::Done(Err(cancelled)) }] = &events(&inbox, 1)[..] else { panic!() };
+    assert_eq!(cancelled.kind(), ErrorKind::Cancelled);
+    assert_eq!(submit(&client, "c", 14), 4);
+    client.cancel(4);
+    let [ClientEvent { token: 14, part: Part::Done(Err(_)) }] = &events(&inbox, 1)[..] else { panic!() };
+    client.close();
+    let [ClientEvent { token: 11, part: Part::Done(Err(closed)) }] = &events(&inbox, 1)[..] else { panic!() };
+    assert_eq!(closed.kind(), ErrorKind::Closed);
+}
+
+#[test]
 fn closing_from_any_thread_ends_every_request_with_closed_and_refuses_the_next() {
     let broker = RawBroker::silent();
     let client = Client::with_options(v01(&broker.endpoint).max_in_flight(2)).unwrap();
     let inbox = silent_inbox();
-    let ticket = client.submit("echo", "hi".into(), &RequestOptions::default(), &inbox, 9);
+    let number = client.submit("echo", "hi".into(), &RequestOptions::default(), &inbox, 9);
     let responses: Vec<_> = (0..10).map(|_| client.request("echo", "hi")).collect();
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -225,7 +250,7 @@ fn closing_from_any_thread_ends_every_request_with_closed_and_refuses_the_next()
     }
     assert_eq!(kind(block_on(client.request("echo", "hi"))), ErrorKind::Closed);
     client.submit("echo", "hi".into(), &RequestOptions::default(), &inbox, 10);
-    ticket.cancel();
+    client.cancel(number);
     let closed: HashMap<_, _> = events(&inbox, 2).into_iter().map(|event| (event.token, event.part)).collect();
     assert!(closed.values().all(|part| matches!(part, Part::Done(Err(error)) if error.kind() == ErrorKind::Closed)));
     assert_eq!(closed.len(), 2);
@@ -239,7 +264,7 @@ fn a_future_outlives_its_client_and_a_submitted_request_does_not() {
     let silent = RawBroker::silent();
     let inbox = silent_inbox();
     let options = RequestOptions::default();
-    let _ticket = Client::with_options(v01(&silent.endpoint)).unwrap().submit("echo", "hi".into(), &options, &inbox, 1);
+    Client::with_options(v01(&silent.endpoint)).unwrap().submit("echo", "hi".into(), &options, &inbox, 1);
     let [ClientEvent { part: Part::Done(Err(error)), .. }] = &events(&inbox, 1)[..] else { panic!() };
     assert_eq!(error.kind(), ErrorKind::Closed);
 }
@@ -353,5 +378,4 @@ fn handles_and_futures_move_between_threads() {
     moves::<majordomo::aio::Drain>();
     shared::<Client>();
     shared::<majordomo::aio::Worker>();
-    shared::<majordomo::aio::Ticket>();
 }

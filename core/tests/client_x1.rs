@@ -182,9 +182,9 @@ fn whoever_gives_a_request_up_cancels_it_at_the_worker() {
     let mut response = Some(client.request("long", "hi"));
     held("a dropped future", &mut || drop(response.take()));
     let inbox: Arc<Inbox<ClientEvent>> = Inbox::new(|| {});
-    let ticket = client.submit("long", "hi".into(), &RequestOptions::default(), &inbox, 1);
-    held("a cancelled ticket", &mut || ticket.cancel());
-    until("the ticket's end", || inbox.len() == 1);
+    let number = client.submit("long", "hi".into(), &RequestOptions::default(), &inbox, 1);
+    held("a cancelled request", &mut || client.cancel(number));
+    until("its end", || inbox.len() == 1);
     let short = RequestOptions { deadline: Some(Duration::from_millis(300)), ..RequestOptions::default() };
     let response = client.request_with("long", "hi".into(), &short);
     let mut response = Some(response);

@@ -14,7 +14,6 @@ __all__ = [
     "Message",
     "Parts",
     "Request",
-    "Ticket",
     "Unread",
     "Worker",
     "error_table",
@@ -243,12 +242,9 @@ class AsyncClient:
         properties: Mapping[str, Frame] | None,
         *,
         parts: bool = False,
-    ) -> Ticket: ...
+    ) -> int: ...
+    def cancel(self, number: int) -> None: ...
     def close(self) -> None: ...
-
-@final
-class Ticket:
-    def cancel(self) -> None: ...
 
 @final
 class AsyncWorker:

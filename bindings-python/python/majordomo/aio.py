@@ -103,7 +103,7 @@ class Client:
         reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         token = mailbox.register(partial(_settle, reply))
         try:
-            ticket = self._native.submit(
+            number = self._native.submit(
                 mailbox.native, token, service, body, timeout, retries, deadline, max_attempts, fail_fast, properties
             )
         except BaseException:
@@ -112,7 +112,7 @@ class Client:
         try:
             return await reply
         except BaseException:
-            ticket.cancel()
+            self._native.cancel(number)
             raise
 
     def stream(
@@ -139,7 +139,7 @@ class Client:
         mailbox = _mailbox.of_running_loop()
         token = mailbox.register(parts._arrival.put)
         try:
-            ticket = self._native.submit(
+            number = self._native.submit(
                 mailbox.native,
                 token,
                 service,
@@ -155,7 +155,7 @@ class Client:
         except BaseException:
             mailbox.forget(token)
             raise
-        parts._ticket, parts._client = ticket, self._native
+        parts._asked = self._native, number
         return parts
 
     async def close(self) -> None:
@@ -176,9 +176,8 @@ class Parts(AsyncIterator[Message]):
 
     def __init__(self) -> None:
         self._arrival = _mailbox.Arrival()
-        self._ticket: _majordomo.Ticket | None = None
-        # A client that nobody else holds would close, and the stream with it.
-        self._client: _majordomo.AsyncClient | None = None
+        # The client, which would close with the stream if nobody else held it, and its number of the request.
+        self._asked: tuple[_majordomo.AsyncClient, int] | None = None
         self._final = False
 
     @property
@@ -203,8 +202,7 @@ class Parts(AsyncIterator[Message]):
     async def aclose(self) -> None:
         """Abandon the request, unless it has ended."""
         self._arrival.end()
-        if self._ticket is not None:
-            self._ticket.cancel()
+        self._give_up()
 
     async def __aenter__(self) -> Parts:
         return self
@@ -216,8 +214,12 @@ class Parts(AsyncIterator[Message]):
 
     def __del__(self) -> None:
         # The mailbox holds the arrival queue and not this object, so that an iterator nobody holds is noticed here.
-        if self._ticket is not None:
-            self._ticket.cancel()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._asked is not None:
+            client, number = self._asked
+            client.cancel(number)
 
 
 class Worker:

@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -138,6 +137,9 @@ impl Client {
     /// exactly one [`Part::Done`](super::Part::Done), whatever happens. Never waits and never calls back on this thread.
     /// Of parts that are not taken out of their events no more wait than of a [stream](Client::stream_with), and what happens
     /// then is the same.
+    ///
+    /// The result is the request's number, for [`Client::cancel`]. A client and its clones number what is submitted from 1 on,
+    /// in order, what is refused included.
     pub fn submit(
         &self,
         service: &str,
@@ -145,7 +147,7 @@ impl Client {
         options: &RequestOptions,
         inbox: &Arc<Inbox<ClientEvent>>,
         token: u64,
-    ) -> Ticket {
+    ) -> u64 {
         let (queue, max) = (self.core.queue().clone(), self.core.options.max_message_bytes);
         let stream = InboxStream::new(inbox.clone(), token, queue, self.core.id, max);
         self.submit_to(To::InboxStream(Box::new(stream)), service, body, options)
@@ -159,8 +161,14 @@ impl Client {
         options: &RequestOptions,
         inbox: &Arc<Inbox<ClientEvent>>,
         token: u64,
-    ) -> Ticket {
+    ) -> u64 {
         self.submit_to(To::Inbox(inbox.clone(), token), service, body, options)
+    }
+
+    /// Gives up the request of this number: it ends with `Cancelled`, unless it has ended already. Nothing happens where there
+    /// is none.
+    pub fn cancel(&self, number: u64) {
+        self.core.queue().push(Command::Cancel { client: self.core.id, id: number });
     }
 
     /// The client's options.
@@ -175,23 +183,18 @@ impl Client {
         }
     }
 
-    fn submit_to(&self, to: To, service: &str, body: Message, options: &RequestOptions) -> Ticket {
+    fn submit_to(&self, to: To, service: &str, body: Message, options: &RequestOptions) -> u64 {
         let queue = self.core.queue();
-        let id = match self.core.begin(service, body, options, to) {
-            // They count from 1.
-            Ok(id) => NonZeroU64::new(id),
-            Err((to, error)) => {
-                let caller = Caller::new(to);
-                if queue.origin().is_here() {
-                    queue.push(Command::Refuse { caller, error });
-                } else {
-                    // There is no I/O thread for this client in a child of fork().
-                    caller.refuse_here(error);
-                }
-                None
+        self.core.begin(service, body, options, to).unwrap_or_else(|(to, error)| {
+            let caller = Caller::new(to);
+            if queue.origin().is_here() {
+                queue.push(Command::Refuse { caller, error });
+            } else {
+                // There is no I/O thread for this client in a child of fork().
+                caller.refuse_here(error);
             }
-        };
-        Ticket { core: Arc::downgrade(&self.core), id }
+            self.core.next_number()
+        })
     }
 }
 
@@ -225,7 +228,7 @@ impl Core {
         let call = Call { asked, caller };
         let mut number = 0;
         let command = || {
-            number = self.last_request.fetch_add(1, Ordering::Relaxed) + 1;
+            number = self.next_number();
             Command::Call { client: self.id, id: number, call }
         };
         match goes_alone {
@@ -233,6 +236,10 @@ impl Core {
             false => self.queue().push_in_order(command),
         }
         Ok(number)
+    }
+
+    fn next_number(&self) -> u64 {
+        self.last_request.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The terms of a request, shared with the last one where they are the same: most clients ask few services in few ways,
@@ -398,31 +405,5 @@ impl fmt::Debug for Response {
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts").field("is_final", &self.is_final).finish_non_exhaustive()
-    }
-}
-
-/// A submitted request. Dropping the ticket changes nothing, and a client closes whether there are tickets or not.
-///
-/// Two words, which are handed over in registers.
-#[derive(Clone)]
-pub struct Ticket {
-    core: Weak<Core>,
-    /// `None` where the request was refused at once.
-    id: Option<NonZeroU64>,
-}
-
-impl Ticket {
-    /// Gives the request up: it ends with `Cancelled`, unless it has ended already.
-    pub fn cancel(&self) {
-        // What the client has asked ends with it.
-        if let (Some(core), Some(id)) = (self.core.upgrade(), self.id) {
-            core.queue().push(Command::Cancel { client: core.id, id: id.get() });
-        }
-    }
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").finish_non_exhaustive()
     }
 }

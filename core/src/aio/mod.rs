@@ -26,7 +26,7 @@ mod wakes;
 mod watch;
 mod worker;
 
-pub use client::{Client, Parts, Response, Ticket};
+pub use client::{Client, Parts, Response};
 pub use desk::{WorkerEvent, WorkerEventKind};
 pub use inbox::Inbox;
 pub use outcome::{ClientEvent, Part};
