@@ -5,9 +5,9 @@
 mod sockets;
 
 use std::net::TcpListener;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sockets::bare::{Bare, last, more};
+use sockets::memory::{alone, resident};
 use sockets::{Context, Socket, connected_pair};
 use zmq_sys::*;
 
@@ -25,25 +25,6 @@ fn pair(context: &Context) -> (Socket, Socket, String) {
 
 fn limit(socket: &Socket) {
     socket.set(ZMQ_MAXMSGSIZE, &(MIB as i64).to_ne_bytes()).expect("a limit");
-}
-
-/// What the process holds in memory, in bytes.
-/// Memory is the whole program's: while one test runs, no other does.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(target_os = "linux")]
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
-    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
-}
-
-#[cfg(not(target_os = "linux"))]
-fn resident() -> usize {
-    0
 }
 
 #[test]

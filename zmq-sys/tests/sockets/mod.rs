@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses the part it needs")]
 
 pub(crate) mod bare;
+pub(crate) mod memory;
 
 use std::ffi::{CStr, CString, c_int, c_void};
 
@@ -80,6 +81,16 @@ impl Socket {
         assert_eq!(rc, 0, "{}", last_error());
         let bound = CStr::from_bytes_until_nul(&buffer).expect("terminated");
         bound.to_str().expect("UTF-8").to_owned()
+    }
+
+    /// The descriptor that stirs when something may have come.
+    pub(crate) fn fd(&self) -> c_int {
+        let mut fd: c_int = -1;
+        let mut length = size_of::<c_int>();
+        // SAFETY: a valid place for an int, and its length.
+        let rc = unsafe { zmq_getsockopt(self.0, ZMQ_FD as c_int, (&raw mut fd).cast(), &raw mut length) };
+        assert_eq!(rc, 0, "{}", last_error());
+        fd
     }
 
     pub(crate) fn connect(&self, endpoint: &str) {
