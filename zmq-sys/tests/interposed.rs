@@ -25,6 +25,12 @@ thread_local! {
     static MONOTONIC: Cell<usize> = const { Cell::new(0) };
     /// Writes of this thread: among them those that wake another one.
     static WRITES: Cell<usize> = const { Cell::new(0) };
+    /// Reads of this thread.
+    static READS: Cell<usize> = const { Cell::new(0) };
+    /// How often this thread has polled.
+    static POLLS: Cell<usize> = const { Cell::new(0) };
+    /// How often this thread has asked for the process's id.
+    static IDS: Cell<usize> = const { Cell::new(0) };
 }
 
 #[test]
@@ -65,6 +71,28 @@ fn a_message_is_told_of_once_and_not_with_each_frame_of_the_next() {
     let before = WRITES.get();
     assert_eq!(router.receive().len(), 1 + FRAMES);
     assert!(WRITES.get() - before <= 1, "{} writes", WRITES.get() - before);
+}
+
+#[test]
+fn what_is_there_is_asked_of_the_system_once() {
+    let context = Context::new();
+    let (router, dealer) = (context.socket(ZMQ_ROUTER), context.socket(ZMQ_DEALER));
+    connected_pair(&router, &dealer, "tcp://127.0.0.1:*");
+    let asked = || (READS.get(), POLLS.get(), IDS.get());
+    let look = || {
+        // SAFETY: room for no byte at all.
+        assert_eq!(unsafe { zmq_recv(router.raw(), std::ptr::null_mut(), 0, ZMQ_DONTWAIT as c_int) }, -1);
+        // SAFETY: no precondition.
+        assert_eq!(unsafe { zmq_errno() }, libc::EAGAIN);
+    };
+    look();
+    let before = asked();
+    look();
+    assert_eq!(asked(), (before.0 + 1, before.1, before.2));
+    // Nor is anything asked of who this is when others are woken or waited for.
+    dealer.send(&[b"message"]);
+    router.receive();
+    assert_eq!(IDS.get(), before.2);
 }
 
 // Each of these has the C library's name and signature and does what it does, by the system call it stands for.
@@ -123,4 +151,32 @@ unsafe extern "C" fn write(descriptor: c_int, bytes: *const c_void, length: usiz
     WRITES.set(WRITES.get() + 1);
     // SAFETY: the caller's arguments, passed on.
     unsafe { libc::syscall(libc::SYS_write, descriptor, bytes, length) as isize }
+}
+
+// SAFETY: see above.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn read(descriptor: c_int, bytes: *mut c_void, length: usize) -> isize {
+    let _ = READS.try_with(|reads| reads.set(reads.get() + 1));
+    // SAFETY: the caller's arguments, passed on.
+    unsafe { libc::syscall(libc::SYS_read, descriptor, bytes, length) as isize }
+}
+
+// SAFETY: see above.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn poll(descriptors: *mut libc::pollfd, count: libc::nfds_t, milliseconds: c_int) -> c_int {
+    POLLS.set(POLLS.get() + 1);
+    let (seconds, rest) = (milliseconds / 1000, milliseconds % 1000);
+    let time = timespec { tv_sec: seconds.into(), tv_nsec: c_long::from(rest) * 1_000_000 };
+    let time = if milliseconds < 0 { std::ptr::null() } else { &raw const time };
+    // SAFETY: the caller's arguments, passed on.
+    unsafe { libc::ppoll(descriptors, count, time, std::ptr::null()) }
+}
+
+// SAFETY: see above.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn getpid() -> libc::pid_t {
+    // A thread that begins or ends may ask when its thread-locals are not there.
+    let _ = IDS.try_with(|ids| ids.set(ids.get() + 1));
+    // SAFETY: no arguments.
+    unsafe { libc::syscall(libc::SYS_getpid) as libc::pid_t }
 }
