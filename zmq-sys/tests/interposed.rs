@@ -11,7 +11,7 @@ use std::ffi::{c_int, c_long, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::{clockid_t, sockaddr, socklen_t, timespec};
-use sockets::{Context, connected_pair};
+use sockets::{Context, TOO_LONG_MS, connected_pair};
 use zmq_sys::*;
 
 static WALL_CLOCK: AtomicUsize = AtomicUsize::new(0);
@@ -93,6 +93,33 @@ fn what_is_there_is_asked_of_the_system_once() {
     dealer.send(&[b"message"]);
     router.receive();
     assert_eq!(IDS.get(), before.2);
+}
+
+#[test]
+fn what_is_known_is_told_without_a_look_and_the_descriptor_tells_of_the_rest() {
+    const ZMQ_KNOWN_EVENTS: u32 = 10_002;
+    let context = Context::new();
+    let (router, dealer) = (context.socket(ZMQ_ROUTER), context.socket(ZMQ_DEALER));
+    connected_pair(&router, &dealer, "tcp://127.0.0.1:*");
+    let is_readable = |option| router.int(option) as u32 & ZMQ_POLLIN != 0;
+    let stirs = |milliseconds| {
+        let mut descriptor = libc::pollfd { fd: router.fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one descriptor.
+        unsafe { libc::poll(&raw mut descriptor, 1, milliseconds) == 1 }
+    };
+    // Of the connection.
+    assert!(!is_readable(ZMQ_EVENTS));
+    for _ in 0..3 {
+        dealer.send(&[b"message"]);
+        assert!(stirs(TOO_LONG_MS));
+        let before = (READS.get(), POLLS.get());
+        assert!(!is_readable(ZMQ_KNOWN_EVENTS), "nobody has looked");
+        assert_eq!((READS.get(), POLLS.get()), before);
+        assert!(stirs(0), "it stirs until somebody looks");
+        assert!(is_readable(ZMQ_EVENTS) && is_readable(ZMQ_KNOWN_EVENTS));
+        router.receive();
+        assert!(!is_readable(ZMQ_KNOWN_EVENTS) && !stirs(0));
+    }
 }
 
 // Each of these has the C library's name and signature and does what it does, by the system call it stands for.

@@ -105,6 +105,10 @@ impl Driver {
             if number % LOOK == 0 && now.elapsed() > LONGEST_BATCH {
                 break;
             }
+            // Messages that come alone are not to wait for a look whether there are more.
+            if number == 2 && !self.router.knows_more()? {
+                return Ok(true);
+            }
             match self.router.try_recv()? {
                 Incoming::Nothing => return Ok(true),
                 Incoming::Message { peer, frames } => self.machine.handle_message(now, peer.as_ref(), frames),

@@ -45,9 +45,10 @@ impl<'a> Interest<'a> {
 
     /// What is ready now. Afterwards the descriptors tell of everything else. `stirred` is whether one of them has.
     fn look(&self, stirred: bool) -> Result<Readiness> {
-        let ask = |socket: &Socket, writable: bool| match socket.is_drained() && !stirred && !writable {
-            true => Ok(0),
-            false => socket.events(),
+        let ask = |socket: &Socket, writable: bool| match (stirred, socket.is_drained() && !writable) {
+            (true, _) => socket.events(),
+            (false, true) => Ok(0),
+            (false, false) => socket.known_events(),
         };
         let readable = |events: u32| events & zmq_sys::ZMQ_POLLIN != 0;
         let both = |socket: &Socket| {

@@ -114,6 +114,11 @@ impl Router {
         &self.endpoints
     }
 
+    /// Whether a further message is known to be there, without a look for it. Where none is, the descriptor tells of the next.
+    pub(crate) fn knows_more(&self) -> Result<bool> {
+        Ok(self.socket.known_events()? & zmq_sys::ZMQ_POLLIN != 0)
+    }
+
     /// The next message, if one is there.
     pub(crate) fn try_recv(&self) -> Result<Incoming> {
         let mut peer = Frame::empty();

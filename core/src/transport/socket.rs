@@ -17,8 +17,9 @@ use super::frame::Frame;
 /// Socket options that not every published `zmq-sys` names.
 pub(super) const ZMQ_DISCONNECT_MSG: u32 = 111;
 pub(super) const ZMQ_HICCUP_MSG: u32 = 114;
-/// One of this project's libzmq alone.
+/// Of this project's libzmq alone, as the next one.
 const ZMQ_TCP_NOTSENT_LOWAT: u32 = 10_001;
+const ZMQ_KNOWN_EVENTS: u32 = 10_002;
 
 /// How many bytes of a connection the operating system may hold beyond what it can send: enough to go on with until it is given
 /// more. What waits is in this process already, and the operating system's copy of it only takes memory and time.
@@ -31,6 +32,8 @@ pub(crate) struct Socket {
     fd: RawFd,
     /// Whether the socket has just said that it has nothing, so that its descriptor tells of whatever comes next.
     drained: Cell<bool>,
+    /// The option that says what the socket is known to be ready for.
+    known_events: u32,
     origin: Origin,
     /// Dropped after the socket is closed.
     _context: Arc<Context>,
@@ -56,8 +59,18 @@ impl Socket {
         if raw.is_null() {
             return Err(os_error("no socket could be opened", last_errno()));
         }
-        let mut socket = Socket { raw, fd: -1, drained: Cell::new(false), origin: Origin::here(), _context: context };
+        let mut socket = Socket {
+            raw,
+            fd: -1,
+            drained: Cell::new(false),
+            known_events: ZMQ_KNOWN_EVENTS,
+            origin: Origin::here(),
+            _context: context,
+        };
         socket.fd = socket.get_int(zmq_sys::ZMQ_FD, "descriptor")?;
+        if socket.known_events().is_err() {
+            socket.known_events = zmq_sys::ZMQ_EVENTS;
+        }
         // A half-open handshake must not hold a connection for ever; dead hosts and cut cables must show.
         socket.set_int(zmq_sys::ZMQ_HANDSHAKE_IVL, 10_000)?;
         socket.set_int(zmq_sys::ZMQ_TCP_KEEPALIVE, 1)?;
@@ -81,7 +94,16 @@ impl Socket {
 
     /// What the socket is ready for, as `ZMQ_POLLIN` and `ZMQ_POLLOUT`.
     pub(super) fn events(&self) -> Result<u32> {
-        let events = self.get_int(zmq_sys::ZMQ_EVENTS, "events")? as u32;
+        self.ask_events(zmq_sys::ZMQ_EVENTS)
+    }
+
+    /// The same as far as the socket knows without a system call: of all else its descriptor tells.
+    pub(super) fn known_events(&self) -> Result<u32> {
+        self.ask_events(self.known_events)
+    }
+
+    fn ask_events(&self, option: u32) -> Result<u32> {
+        let events = self.get_int(option, "events")? as u32;
         self.drained.set(events & zmq_sys::ZMQ_POLLIN == 0);
         Ok(events)
     }

@@ -85,12 +85,17 @@ impl Socket {
 
     /// The descriptor that stirs when something may have come.
     pub(crate) fn fd(&self) -> c_int {
-        let mut fd: c_int = -1;
+        self.int(ZMQ_FD)
+    }
+
+    /// The value of an option that is an int.
+    pub(crate) fn int(&self, option: u32) -> c_int {
+        let mut value: c_int = -1;
         let mut length = size_of::<c_int>();
         // SAFETY: a valid place for an int, and its length.
-        let rc = unsafe { zmq_getsockopt(self.0, ZMQ_FD as c_int, (&raw mut fd).cast(), &raw mut length) };
+        let rc = unsafe { zmq_getsockopt(self.0, option as c_int, (&raw mut value).cast(), &raw mut length) };
         assert_eq!(rc, 0, "{}", last_error());
-        fd
+        value
     }
 
     pub(crate) fn connect(&self, endpoint: &str) {
