@@ -45,10 +45,12 @@ impl<'a> Interest<'a> {
 
     /// What is ready now. Afterwards the descriptors tell of everything else. `stirred` is whether one of them has.
     fn look(&self, stirred: bool) -> Result<Readiness> {
-        let ask = |socket: &Socket, writable: bool| match (stirred, socket.is_drained() && !writable) {
-            (true, _) => socket.events(),
-            (false, true) => Ok(0),
-            (false, false) => socket.known_events(),
+        let ask = |socket: &Socket, exactly: bool| match stirred {
+            // Whoever reads finds out.
+            true if !exactly => Ok(zmq_sys::ZMQ_POLLIN),
+            true => socket.events(),
+            false if socket.is_drained() && !exactly => Ok(0),
+            false => socket.known_events(),
         };
         let readable = |events: u32| events & zmq_sys::ZMQ_POLLIN != 0;
         let both = |socket: &Socket| {
@@ -63,7 +65,7 @@ impl<'a> Interest<'a> {
                 // Its pipe would take messages already; what must be waited for is the connection.
                 Some(connecting) => Ok(Readiness {
                     readable: readable(ask(dealer.socket(), false)?),
-                    writable: readable(ask(&connecting, false)?),
+                    writable: readable(ask(&connecting, true)?),
                 }),
                 None => both(dealer.socket()),
             },
@@ -87,7 +89,8 @@ impl<'a> Interest<'a> {
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
-    /// This many of the interests are ready; none where something stirred that turned out to be no message.
+    /// This many of the interests are ready, as far as is known without reading; none where something stirred that turned out to
+    /// be nothing.
     Ready(usize),
     /// The time is over.
     Timeout,
@@ -98,7 +101,7 @@ pub(crate) enum Woken {
 /// What one interest is ready for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Readiness {
-    /// A message, or a wake-up, is there.
+    /// A message, or a wake-up, is there, or may be.
     pub(crate) readable: bool,
     /// The connection stands and has room.
     pub(crate) writable: bool,
